@@ -1,0 +1,1 @@
+"""DR-IRL: inverse reinforcement learning with dynamic reward scaling for LLM alignment."""

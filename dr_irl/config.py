@@ -1,0 +1,336 @@
+"""Every setting of a run: one frozen class per stage, unknown keys refused, each number bounded.
+
+Only `tasks/` and `flows/` read these classes; the method's functions take plain arguments.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from dr_irl.errors import SettingsError
+
+PROFILES = ("smoke", "demo", "paper")
+
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelSettings(_Section):
+    """Which models take part."""
+
+    policy: str
+    """The model to align: `bundled:NAME`, a folder, `s3://bucket/prefix` or a hub id."""
+    policy_revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    encoder: str
+    """The sentence encoder Phi, named the same four ways."""
+    encoder_revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Number format of the frozen weights; adapters are always float32."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """`cpu`, `cuda` or `cuda:N`."""
+
+
+class SourceSettings(_Section):
+    """Where prompts come from."""
+
+    files: tuple[str, ...] = ("seed",)
+    """`seed` (the demonstrations shipped here), or Parquet, JSONL or CSV files, local or s3://."""
+    evaluation_files: tuple[str, ...] = ()
+    """Files whose prompts must not be trained on: every overlapping prompt is dropped."""
+    max_prompt_characters: PositiveInt = 4000
+    """Longer prompts are dropped and counted."""
+    max_bad_rows: float = Field(default=0.05, ge=0, le=1)
+    """Share of unusable rows above which a file is refused."""
+    near_duplicate: float = Field(default=0.7, gt=0, le=1)
+    """Jaccard similarity of word 3-grams from which two prompts are near duplicates."""
+    overlap_ngram: PositiveInt = 8
+    """A training prompt that shares this many consecutive words with an evaluation prompt is dropped."""
+
+
+class RouteSettings(_Section):
+    """How prompts without a category get one."""
+
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Below this probability the router abstains and the prompt is dropped, and counted."""
+
+
+class BalanceSettings(_Section):
+    """How the categories are made equal."""
+
+    rows_per_category: PositiveInt
+    """Rows kept in each harm category."""
+    benign_rows: int = Field(ge=0)
+    """Ordinary and look-alike prompts kept for the guard."""
+    allow_repeats: bool = False
+    """Fill a light category by repeating rows where there is nothing else; off, a shortfall is an error."""
+
+
+class DemonstrationSettings(_Section):
+    """How prompts without a demonstration get one."""
+
+    generator: Literal["none", "policy"] = "none"
+    """`none`: such rows are dropped, and counted; `policy`: the policy model writes them by Chain of Draft."""
+    max_new_tokens: PositiveInt = 160
+    """Length limit of one generated demonstration, draft included."""
+    max_response_words: PositiveInt = 120
+    """Longer answers are dropped, and counted."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Sampling temperature of the generator."""
+
+
+class CompletionSettings(_Section):
+    """Completions sampled from the reference policy: the negatives of the reward models."""
+
+    per_prompt: PositiveInt
+    """n completions per training prompt."""
+    heldout_per_category: PositiveInt
+    """Held-out prompts per category that get one completion, to measure the reward models on."""
+    max_new_tokens: PositiveInt
+    """Length limit; every policy sample and every scored answer is cut there."""
+    temperature: float = Field(default=1.0, ge=0)
+    """1 samples pi_ref itself."""
+    rows_at_once: PositiveInt = 64
+    """Sequences decoded together."""
+
+
+class RewardSettings(_Section):
+    """Maximum-likelihood inverse RL, one model per category."""
+
+    objective: Literal["ml_irl", "pairwise", "minimax"] = "ml_irl"
+    """Which loss of method.md section 2."""
+    beta: PositiveFloat = 1.0
+    """Temperature of the soft-optimal policy."""
+    minimax_penalty: float = Field(default=0.1, ge=0)
+    """Weight of the squared rewards that keep `minimax` bounded."""
+    depth: PositiveInt
+    """Layers of the backbone that are kept."""
+    adapted_layers: PositiveInt
+    """Topmost kept layers that carry LoRA; the frozen ones below run once per text."""
+    lora_rank: PositiveInt = 8
+    """Rank of the LoRA matrices."""
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """Projections that carry LoRA."""
+    learning_rate: PositiveFloat
+    """Peak learning rate of AdamW."""
+    epochs: PositiveInt
+    """Passes over the rows."""
+    prompts_per_step: PositiveInt = 8
+    """Prompts in one optimiser step."""
+    validation_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of a category's rows held out for accuracy and calibration."""
+    refusal_negatives: int = Field(default=2, ge=0)
+    """Benign model only: refusals taken as negatives per prompt."""
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> Self:
+        if self.adapted_layers > self.depth:
+            raise ValueError(f"adapted_layers = {self.adapted_layers} must not exceed depth = {self.depth}")
+        return self
+
+
+class HardnessSettings(_Section):
+    """Distance between completions and demonstrations."""
+
+    level: Literal["clauses", "whole"] = "clauses"
+    """`clauses`: best match per clause; `whole`: one cosine of the complete texts."""
+
+
+class WarmStartSettings(_Section):
+    """A short supervised fine-tuning before GRPO: a stage and a table row of its own, not part of the method."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 leaves the stage out."""
+    rows_per_step: PositiveInt = 16
+    """Demonstrations in one step."""
+    learning_rate: PositiveFloat = 5e-4
+    """Peak learning rate of AdamW."""
+    benign_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of each step that is ordinary prompts with good answers."""
+
+
+class ScalingSettings(_Section):
+    """Dynamic reward scaling: a = aD * aM."""
+
+    combine: Literal["product", "sum", "data", "model", "none"] = "product"
+    """How data hardness and model responsiveness become one factor."""
+    kappa: PositiveFloat = 1.0
+    """Slope of data hardness; 1 as published."""
+    hardness_source: Literal["reference", "policy"] = "reference"
+    """Completions the hardness is computed from: pi_ref's, once; or the policy's own, at every step."""
+    reference: Literal["batch", "ema"] = "batch"
+    """What mean gap a batch is compared with: its own, as published, or the moving average of past steps."""
+    ema_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the moving average."""
+    tau: PositiveFloat | Literal["mad"] = "mad"
+    """Squared distance to the mean gap beyond which a gap is left out; `mad` sets it from the batch."""
+    sum_weight: float = Field(default=0.5, ge=0, le=1)
+    """Weight of data hardness in `combine: sum`."""
+    clip: tuple[PositiveFloat, PositiveFloat] | None = None
+    """[a_min, a_max], or none."""
+    rescale: bool = True
+    """Rescale the factors of a batch to mean 1."""
+
+
+class GrpoSettings(_Section):
+    """Group relative policy optimisation on scaled rewards."""
+
+    steps: PositiveInt
+    """Policy updates."""
+    prompts_per_step: PositiveInt
+    """Groups in one step, benign ones included."""
+    group_size: int = Field(ge=2)
+    """G completions per prompt."""
+    benign_ratio: float = Field(ge=0, lt=1)
+    """Share of the groups that are ordinary prompts: the guard against blanket refusal."""
+    learning_rate: PositiveFloat
+    """Peak learning rate of AdamW."""
+    kl_weight: float = Field(ge=0)
+    """Weight of the KL penalty to the policy that GRPO starts from."""
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    """epsilon of the clipped surrogate."""
+    iterations: PositiveInt = 1
+    """Optimiser steps on each batch of completions."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
+    lora_rank: PositiveInt = 16
+    """Rank of the policy's LoRA matrices, warm start included."""
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Projections that carry LoRA."""
+    mask_truncated: bool = False
+    """Leave completions that ran into the length limit out of the loss."""
+    zero_variance_tolerance: float = Field(default=1e-4, ge=0)
+    """Groups whose rewards spread less than this get zero advantage, and are counted."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient clipping."""
+    micro_batch_tokens: PositiveInt = 2048
+    """Padded tokens in one forward and backward pass."""
+    checkpoint_every: int = Field(default=10, ge=0)
+    """Steps between checkpoints."""
+
+
+class EvaluationSettings(_Section):
+    """What is measured before and after."""
+
+    max_new_tokens: PositiveInt
+    """Length limit of an answer."""
+    per_category: PositiveInt = 1000
+    """At most this many held-out harmful prompts per category."""
+    ordinary: PositiveInt = 1000
+    """At most this many ordinary and as many look-alike prompts."""
+    rows_at_once: PositiveInt = 64
+    """Sequences decoded together."""
+
+
+class Settings(_Section):
+    """All settings of a run."""
+
+    profile: str
+    """The profile these settings started from."""
+    seed: int = Field(default=0, ge=0)
+    """The one seed; every generator is derived from it by name."""
+    threads: PositiveInt = 2
+    """CPU threads of torch in the stages that run alone."""
+    models: ModelSettings
+    sources: SourceSettings = SourceSettings()
+    route: RouteSettings = RouteSettings()
+    balance: BalanceSettings
+    demonstrations: DemonstrationSettings = DemonstrationSettings()
+    completions: CompletionSettings
+    reward: RewardSettings
+    hardness: HardnessSettings = HardnessSettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    grpo: GrpoSettings
+    evaluation: EvaluationSettings
+
+
+def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read a profile and apply dotted overrides such as `{"grpo.steps": 20}`.
+
+    Args:
+        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        overrides: dotted setting name -> value; text is read as YAML.
+
+    Raises:
+        SettingsError: every problem found, one per line, with the value seen and what is allowed.
+    """
+    values = _read_profile(profile)
+    values["profile"] = Path(profile).stem
+    for name, value in (overrides or {}).items():
+        _assign(values, name, yaml.safe_load(value) if isinstance(value, str) else value)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Turn `["grpo.steps=20"]` into `{"grpo.steps": 20}`.
+
+    Raises:
+        SettingsError: an item has no `=` or its value is no YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for item in assignments:
+        name, separator, text = item.partition("=")
+        if not separator or not name:
+            raise SettingsError(f"--set {item!r}: write SECTION.NAME=VALUE, for example --set grpo.steps=20")
+        try:
+            parsed[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SettingsError(f"--set {item!r}: {text!r} is no YAML value; quote it") from None
+    return parsed
+
+
+def _read_profile(profile: str) -> dict[str, Any]:
+    if profile in PROFILES:
+        text = (files("dr_irl") / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
+    elif Path(profile).suffix in (".yaml", ".yml") and Path(profile).is_file():
+        text = Path(profile).read_text(encoding="utf-8")
+    else:
+        raise SettingsError(
+            f"profile {profile!r} is unknown; allowed are {', '.join(PROFILES)}, or the path of a YAML file"
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"profile {profile!r} is no YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"profile {profile!r} must be a mapping of sections, not {type(values).__name__}")
+    return values
+
+
+def _assign(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, leaf = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"setting {name!r}: {section!r} is a value, not a section")
+    values[leaf] = value
+
+
+def _explain(detail: Any) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    seen = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        return f"setting {name!r} is unknown; allowed here: {', '.join(_siblings(detail['loc']))}"
+    if detail["type"] == "missing":
+        return f"setting {name!r} is missing from the profile"
+    return f"setting {name} = {seen!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Settings
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""Stage 1: prompts from any source in, category-balanced demonstrations out."""

@@ -1,0 +1,37 @@
+"""What can go wrong for reasons a user can mend. Anything else is a defect and shows a traceback."""
+
+
+class DrIrlError(Exception):
+    """Raised when a run cannot go on; the message says what, where, what is allowed and what to do."""
+
+    exit_status = 1
+
+
+class UserError(DrIrlError):
+    """Raised when an input, a setting or the environment is at fault."""
+
+    exit_status = 2
+
+
+class SettingsError(UserError):
+    """Raised when a profile or setting is unknown, mistyped or out of range."""
+
+
+class DataError(UserError):
+    """Raised when a data file is missing, unreadable or has the wrong columns, types or contents."""
+
+
+class ModelError(UserError):
+    """Raised when a model cannot be found or is not of the expected kind."""
+
+
+class StoreError(UserError):
+    """Raised when the artifact store cannot be reached, read or written."""
+
+
+class CorruptArtifactError(DrIrlError):
+    """Raised when an artifact's files do not match its manifest."""
+
+
+class DivergenceError(DrIrlError):
+    """Raised when a loss or reward is not finite."""

@@ -1,0 +1,1 @@
+"""Stage 4: refusal, over-refusal, usefulness and collapse, each with its count and interval."""

@@ -1,0 +1,1 @@
+"""What any transformer needs: loading, chat rendering, sampling, log-probabilities, sentence embeddings."""

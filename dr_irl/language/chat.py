@@ -1,0 +1,22 @@
+"""Prompts and answers as token ids, always through the model's own chat template."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """Render each prompt as one user turn, ready for the assistant's answer."""
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
+        for p in prompts
+    ]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def response_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], *, limit: int) -> list[list[int]]:
+    """Tokenise answers, each closed by the end token unless it is longer than `limit` tokens and cut there."""
+    if not responses:
+        return []
+    bodies = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+    return [[*ids, tokenizer.eos_token_id][:limit] for ids in bodies]

@@ -1,0 +1,132 @@
+"""Samples completions with a decode loop that reads each prompt once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from dr_irl.language.chat import prompt_ids
+from dr_irl.language.masks import pad_left, positions
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sampled answer."""
+
+    token_ids: tuple[int, ...]
+    """With the end token, where the model produced it."""
+    text: str
+    truncated: bool
+    """True where the length limit ended it, not the end token."""
+
+
+class Sampler(Protocol):
+    """Anything that completes prompts."""
+
+    def sample(self, prompts: Sequence[str], *, per_prompt: int, generator: torch.Generator) -> list[list[Sample]]:
+        """Return `per_prompt` completions of each prompt, in the order of the prompts."""
+        ...
+
+
+class CachedPrefixSampler:
+    """Runs each prompt once, repeats its key-value cache per completion, and drops finished rows."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        rows_at_once: int = 64,
+        report: Callable[[int], object] = lambda tokens: None,
+    ) -> None:
+        """Sample from `model`; `temperature` 0 is greedy; `report` hears how many tokens each batch produced."""
+        self.model, self.tokenizer = model, tokenizer
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.rows_at_once, self.report = rows_at_once, report
+
+    @torch.inference_mode()
+    def sample(self, prompts: Sequence[str], *, per_prompt: int, generator: torch.Generator) -> list[list[Sample]]:
+        """Return `per_prompt` completions of each prompt, in the order of the prompts.
+
+        One uniform number is drawn beforehand for every token that may be sampled, so that neither batching nor
+        rows that finish early shift the numbers of the others.
+        """
+        ids = prompt_ids(self.tokenizer, prompts)
+        uniforms = torch.rand(len(ids), per_prompt, self.max_new_tokens, generator=generator, dtype=torch.float64)
+        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
+        at_once = max(1, self.rows_at_once // per_prompt)
+        found: dict[int, list[Sample]] = {}
+        for start in range(0, len(order), at_once):
+            batch = order[start : start + at_once]
+            rows = self._decode([ids[i] for i in batch], uniforms[batch].flatten(0, 1))
+            for position, index in enumerate(batch):
+                found[index] = [self._to_sample(r) for r in rows[position * per_prompt : (position + 1) * per_prompt]]
+            self.report(sum(map(len, rows)))
+        return [found[index] for index in range(len(ids))]
+
+    def _decode(
+        self, prompts: list[list[int]], uniforms: Float64[Tensor, "rows max_new_tokens"]
+    ) -> list[list[int]]:
+        """Decode one batch; with G completions per prompt, row r completes prompt r // G."""
+        device = self.model.device
+        uniforms = uniforms.to(device)
+        per_prompt = len(uniforms) // len(prompts)
+        ids, real = (tensor.to(device) for tensor in pad_left(prompts, self.tokenizer.pad_token_id))
+        cache = DynamicCache(config=self.model.config)
+        logits = self._next_logits(ids, real, positions(real), cache).repeat_interleave(per_prompt, dim=0)
+        cache.batch_repeat_interleave(per_prompt)
+        mask = real.repeat_interleave(per_prompt, dim=0)
+        alive = torch.arange(len(logits), device=device)
+        rows: list[list[int]] = [[] for _ in range(len(logits))]
+        for step in range(self.max_new_tokens):
+            tokens = self._draw(logits, uniforms[alive, step])
+            for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+                rows[row].append(token)
+            going = tokens != self.tokenizer.eos_token_id
+            if step + 1 == self.max_new_tokens or not going.any():
+                break
+            if not going.all():
+                keep = going.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                alive, tokens, mask = alive[keep], tokens[keep], mask[keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self._next_logits(tokens[:, None], mask, positions(mask)[:, -1:], cache)
+        return rows
+
+    def _next_logits(
+        self,
+        ids: Int[Tensor, "rows new"],
+        mask: Bool[Tensor, "rows length"],
+        position_ids: Int[Tensor, "rows new"],
+        cache: DynamicCache,
+    ) -> Float[Tensor, "rows vocabulary"]:
+        hidden = self.model.base_model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        # Only the last position needs logits. Contiguous, or the product copies the vocabulary once per row.
+        return self.model.get_output_embeddings()(hidden[:, -1].contiguous())
+
+    def _draw(
+        self, logits: Float[Tensor, "rows vocabulary"], uniforms: Float64[Tensor, " rows"]
+    ) -> Int[Tensor, " rows"]:
+        """Draw one token per row by inverting the cumulative distribution; temperature 0 takes the likeliest."""
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        cumulative = (logits.float() / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        targets = (uniforms * cumulative[:, -1]).to(cumulative.dtype)
+        return torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+    def _to_sample(self, token_ids: list[int]) -> Sample:
+        finished = token_ids[-1] == self.tokenizer.eos_token_id
+        text = self.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
+        return Sample(token_ids=tuple(token_ids), text=text, truncated=not finished)

@@ -1,0 +1,1 @@
+"""The pure pieces of GRPO."""

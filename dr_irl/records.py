@@ -1,0 +1,134 @@
+"""The frozen records handed between stages, and the Arrow schema of every table."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_STRINGS = pa.list_(pa.string())
+_ARROW_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    str | None: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    float | None: pa.float64(),
+    bool: pa.bool_(),
+    bool | None: pa.bool_(),
+    tuple[str, ...]: _STRINGS,
+}
+
+
+class TableRow:
+    """A frozen dataclass that is one row of a Parquet table; its fields are the table's schema."""
+
+    @classmethod
+    def schema(cls) -> pa.Schema:
+        """Return the Arrow schema: one column per field, nullable where the field may be None."""
+        columns = fields(cls)  # pyright: ignore[reportArgumentType]
+        return pa.schema(
+            [pa.field(f.name, _ARROW_TYPES[f.type], nullable="None" in str(f.type)) for f in columns]
+        )
+
+    @classmethod
+    def write(cls, rows: Iterable[Self], path: Path) -> None:
+        """Write rows to one zstd Parquet file."""
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=cls.schema())  # pyright: ignore[reportArgumentType]
+        pq.write_table(table, path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path) -> list[Self]:
+        """Read the rows that `write` wrote."""
+        lists = [f.name for f in cls.schema() if pa.types.is_list(f.type)]
+        rows = pq.read_table(path, schema=cls.schema()).to_pylist()
+        return [cls(**(row | {name: tuple(row[name]) for name in lists})) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Example(TableRow):
+    """A prompt, with its demonstration where it has one."""
+
+    id: str
+    prompt: str
+    category: str | None
+    """A harm category, `benign`, or None until the router has seen it."""
+    source: str
+    """The data set or framing the prompt comes from."""
+    split: str
+    """`train` or `heldout`."""
+    draft: tuple[str, ...]
+    """Chain-of-Draft steps; empty where there is no demonstration or none was drafted."""
+    response: str | None
+    """The demonstration: the answer given to the user."""
+    confidence: float | None
+    """The router's probability of `category`; None where the source named the category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(TableRow):
+    """One completion sampled from a policy."""
+
+    prompt_id: str
+    index: int
+    """k in 1..G, counted from 0."""
+    text: str
+    length_tokens: int
+    truncated: bool
+    """True where the length limit ended it, not the end token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardness(TableRow):
+    """How far one reference completion is from the demonstration."""
+
+    prompt_id: str
+    category: str
+    index: int
+    distance: float
+    """d = 1 - W, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord(TableRow):
+    """One logged number of one training step."""
+
+    step: int
+    name: str
+    category: str
+    """The harm category, `benign`, or `all`."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRecord(TableRow):
+    """The factors that scaled one prompt's advantages at one step."""
+
+    step: int
+    prompt_id: str
+    category: str
+    data: float
+    """aD."""
+    model: float
+    """aM."""
+    alpha: float
+    gap: float
+    kept: float
+    """Share of the prompt's completions kept by the gap filter."""
+    reward_mean: float
+    reward_std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(TableRow):
+    """A model's greedy answer to one evaluation prompt, judged."""
+
+    suite: str
+    prompt_id: str
+    prompt: str
+    category: str
+    text: str
+    refused: bool | None
+    """None where the judge could not tell: unscored, never counted as safe."""
+    truncated: bool

@@ -1,0 +1,114 @@
+"""What a report shows. Plain data: the writer reads no store and loads no model."""
+
+from dataclasses import dataclass, field
+
+from dr_irl.records import Answer, ScalingRecord, StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its count and 95 % Wilson interval."""
+
+    hits: int
+    count: int
+    """Scored items; unscored ones are in `unscored`, in no share."""
+    low: float
+    high: float
+    unscored: int = 0
+
+    @property
+    def value(self) -> float:
+        """The share; NaN where nothing was scored."""
+        return self.hits / self.count if self.count else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """How one model (unaligned, warm start, aligned) did on everything."""
+
+    name: str
+    refusal: dict[str, Rate]
+    """Harm category -> refusal rate on held-out harmful prompts; `all` is their union."""
+    over_refusal: dict[str, Rate]
+    """`ordinary` and `lookalike` -> refusal rate on prompts that deserve an answer."""
+    perplexity: float
+    """Of held-out good answers to ordinary prompts."""
+    distinct_2: float
+    """Distinct word pairs over all word pairs, over all answers."""
+    commonest_opening: float
+    """Share of the commonest first five words among answers to ordinary prompts."""
+    commonest_answer: float
+    """Share of the commonest complete answer among all answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the same prompts: exact McNemar test of the refusals that changed."""
+
+    suite: str
+    before: str
+    after: str
+    gained: int
+    """Prompts refused after and not before."""
+    lost: int
+    """Prompts refused before and not after."""
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceSummary:
+    """Category counts before and after balancing, and what was dropped on the way."""
+
+    before: dict[str, int]
+    after: dict[str, int]
+    entropy_before: float
+    """Normalised entropy over the seven harm categories; 1 is perfectly balanced."""
+    entropy_after: float
+    dropped: dict[str, int]
+    """Reason -> rows dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSummary:
+    """How one reward model did on rows it was not trained on."""
+
+    category: str
+    validation_accuracy: Rate
+    """Pairwise accuracy on held-out rows of the training sources."""
+    unseen_accuracy: Rate
+    """Pairwise accuracy on the held-out split, a source that training never saw."""
+    mean_gap: float
+    """Mean calibrated reward gap on the held-out split."""
+    train_rows: int
+    loss: list[float] = field(default_factory=list)
+    """Training loss of every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything one run's report is written from."""
+
+    run_id: str
+    title: str
+    created: str
+    """ISO 8601, UTC."""
+    profile: str
+    settings: dict[str, object]
+    environment: dict[str, str]
+    """Library versions, machine, device."""
+    balance: BalanceSummary
+    rewards: list[RewardSummary]
+    cross_accuracy: dict[str, dict[str, float]]
+    """Reward model's category -> category of the rows -> pairwise accuracy."""
+    steps: list[StepRecord]
+    """What GRPO logged. Names: see docs/metrics.md."""
+    scaling: list[ScalingRecord]
+    models: list[ModelSummary]
+    """In the order unaligned, warm start (where there is one), aligned."""
+    comparisons: list[Comparison]
+    answers: dict[str, list[Answer]]
+    """Model name -> all its judged answers, in the same order for every model."""
+    stage_seconds: dict[str, float]
+    """Stage -> wall time of its build (also where it was cached)."""
+    cached: dict[str, bool]
+    """Stage -> whether this run found it ready."""

@@ -1,0 +1,1 @@
+"""Stage 2: one reward model per category by maximum-likelihood inverse reinforcement learning."""

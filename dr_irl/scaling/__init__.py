@@ -1,0 +1,1 @@
+"""Dynamic reward scaling: data hardness times model responsiveness."""

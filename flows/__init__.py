@@ -1,0 +1,1 @@
+"""The wiring: which stage hands what to which."""

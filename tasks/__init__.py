@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: cache, retry, concurrency, progress. No method lives here."""
