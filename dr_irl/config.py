@@ -201,6 +201,8 @@ class GrpoSettings(_Section):
     """Sampling temperature."""
     lora_rank: PositiveInt = 16
     """Rank of the policy's LoRA matrices, warm start included."""
+    adapted_layers: PositiveInt = 1000
+    """Topmost layers that carry LoRA; the frozen ones below run once for policy and reference. Default: all."""
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Projections that carry LoRA."""
     mask_truncated: bool = False

@@ -80,7 +80,8 @@ def load_reward_backbone(
         num_labels=1,
         num_hidden_layers=depth,
     )
-    torch.nn.init.zeros_(model.score.weight)  # the head is new: start it from a known value, not from the library's
+    # The head is new: it starts from a known value, and in float32, for it is trained.
+    torch.nn.init.zeros_(model.score.float().weight)
     return model
 
 

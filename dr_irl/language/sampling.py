@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -24,6 +24,7 @@ class Sample:
     """True where the length limit ended it, not the end token."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Anything that completes prompts."""
 
@@ -106,7 +107,7 @@ class CachedPrefixSampler:
         position_ids: Int[Tensor, "rows new"],
         cache: DynamicCache,
     ) -> Float[Tensor, "rows vocabulary"]:
-        hidden = self.model.base_model(
+        hidden = self.model.get_decoder()(
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=position_ids,

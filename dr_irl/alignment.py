@@ -1,0 +1,307 @@
+"""GRPO on dynamically scaled rewards: the loop.
+
+Departures from the paper, each an option: the demonstrations' categories take turns in a batch; a share of every
+batch is ordinary prompts (the guard); truncated completions count unless `mask_truncated`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from dr_irl.categories import BENIGN
+from dr_irl.errors import DivergenceError
+from dr_irl.language.adapters import reference_active, trainable_parameters
+from dr_irl.language.chat import prompt_ids
+from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
+from dr_irl.language.masks import micro_batches
+from dr_irl.language.packing import Bundle, Packed, pack
+from dr_irl.language.sampling import Sample, Sampler
+from dr_irl.language.split import SplitDecoder
+from dr_irl.policy.advantages import group_advantages, zero_variance
+from dr_irl.policy.objective import clipped_surrogate, kl_estimate, sequence_means
+from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts
+from dr_irl.records import ScalingRecord, StepRecord
+from dr_irl.reward.panel import RewardPanel
+from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
+from dr_irl.scaling.responsiveness import reward_gaps, rows_of
+from dr_irl.seeding import torch_generator
+
+_PREFIX_WORDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Grpo:
+    """The options of the loop; see `GrpoSettings` for each one's meaning."""
+
+    steps: int
+    prompts_per_step: int
+    group_size: int
+    benign_ratio: float
+    learning_rate: float
+    kl_weight: float
+    clip: float
+    iterations: int
+    temperature: float
+    mask_truncated: bool
+    zero_variance_tolerance: float
+    max_grad_norm: float
+    micro_batch_tokens: int
+    adapted_layers: int
+
+
+@dataclass
+class LoopState:
+    """What a checkpoint must hold besides the adapter and the optimiser."""
+
+    step: int = 0
+    mean_gaps: dict[str, float] = field(default_factory=dict)
+    logged: list[StepRecord] = field(default_factory=list)
+    scaling: list[ScalingRecord] = field(default_factory=list)
+
+
+class Alignment:
+    """Aligns a policy with GRPO whose advantages are scaled per prompt."""
+
+    def __init__(
+        self,
+        policy: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        panel: RewardPanel,
+        options: Grpo,
+        rule: ScalingRule,
+        *,
+        seed: int,
+    ) -> None:
+        """Prepare the loop; `policy` is trained in place, its `reference` adapter (or none) is pi_ref."""
+        self.policy, self.tokenizer, self.panel = policy, tokenizer, panel
+        self.options, self.rule, self.seed = options, rule, seed
+        self.decoder = SplitDecoder(policy, upper_layers=options.adapted_layers)
+        self.state = LoopState()
+        self.parameters = trainable_parameters(policy)
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=options.learning_rate, weight_decay=0.0)
+
+    def run(
+        self,
+        prompts: Sequence[TrainingPrompt],
+        sampler: Sampler,
+        *,
+        refresh_sampler: Callable[[], None],
+        judge: Callable[[str], bool | None],
+        report: Callable[[dict[str, float]], object],
+        checkpoint: Callable[["Alignment"], object] = lambda loop: None,
+    ) -> LoopState:
+        """Run the steps that are left.
+
+        Args:
+            prompts: harmful prompts of all categories, and benign ones.
+            sampler: samples from the current policy once `refresh_sampler` has been called.
+            refresh_sampler: brings the sampler's weights up to date.
+            judge: tells refusals, for the log only; rewards never see it.
+            report: hears the headline numbers after every step.
+            checkpoint: called after every step.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+        """
+        schedule = schedule_prompts(
+            [prompt.category for prompt in prompts],
+            steps=self.options.steps,
+            per_step=self.options.prompts_per_step,
+            benign_ratio=self.options.benign_ratio,
+            generator=torch_generator(self.seed, "schedule"),
+        )
+        while self.state.step < self.options.steps:
+            clock = _Clock()
+            refresh_sampler()
+            chosen = [prompts[row] for row in schedule[self.state.step]]
+            samples = sampler.sample(
+                [prompt.text for prompt in chosen],
+                per_prompt=self.options.group_size,
+                generator=torch_generator(self.seed, "rollouts", self.state.step),
+            )
+            clock.lap("seconds_sampling")
+            rollouts = self._score(chosen, samples)
+            clock.lap("seconds_scoring")
+            gaps = reward_gaps(rollouts.demonstration_rewards, rollouts.rewards)
+            factors = self._scale(rollouts, gaps)
+            clock.lap("seconds_scaling")
+            learned = self._learn(rollouts, factors)
+            clock.lap("seconds_learning")
+            self._log(rollouts, gaps, factors, learned | clock.laps, judge)
+            self.state.mean_gaps = factors.mean_gaps
+            self.state.step += 1
+            report(self._headline())
+            checkpoint(self)
+        return self.state
+
+    def _score(self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]]) -> Rollouts:
+        group = self.options.group_size
+        rows = [(p.category, p.text, s.text) for p, g in zip(prompts, samples, strict=True) for s in g]
+        rows += [(p.category, p.text, p.demonstration) for p in prompts]
+        scores = self.panel.score(*(list(column) for column in zip(*rows, strict=True)))
+        return Rollouts(
+            prompts=prompts,
+            samples=samples,
+            rewards=scores[: -len(prompts)].view(len(prompts), group),
+            demonstration_rewards=scores[-len(prompts) :],
+        )
+
+    def _scale(self, rollouts: Rollouts, gaps: Float[Tensor, "prompts group"]) -> Factors:
+        own = torch.tensor([prompt.distance for prompt in rollouts.prompts])
+        category = torch.tensor([prompt.category_distance for prompt in rollouts.prompts])
+        categories = [prompt.category for prompt in rollouts.prompts]
+        return scale_factors(self.rule, categories, (own, category), gaps, self.state.mean_gaps)
+
+    def _learn(self, rollouts: Rollouts, factors: Factors) -> dict[str, float]:
+        """Update the policy on one batch of completions; returns what is logged."""
+        options = self.options
+        advantages = group_advantages(rollouts.rewards, factors.alpha, tolerance=options.zero_variance_tolerance)
+        batches = self._batches(rollouts, advantages)
+        logged: dict[str, float] = {}
+        for _ in range(options.iterations):
+            self._set_learning_rate()
+            self.optimiser.zero_grad()
+            logged = dict.fromkeys(("loss", "kl", "entropy"), 0.0)
+            for batch in batches:
+                current = self._logprobs(batch.packed, batch.features)
+                if batch.old is None:
+                    batch.old = current.logprobs.detach()
+                surrogate = clipped_surrogate(current.logprobs, batch.old, batch.advantages, clip=options.clip)
+                kl = kl_estimate(current.logprobs, batch.reference)
+                answer = batch.packed.answer
+                loss = (sequence_means(options.kl_weight * kl - surrogate, answer) * batch.weights).sum()
+                loss.backward()
+                logged["loss"] += loss.item()
+                logged["kl"] += float((sequence_means(kl.detach(), answer) * batch.weights).sum())
+                logged["entropy"] += float((sequence_means(current.entropy, answer) * batch.weights).sum())
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.max_grad_norm)
+            logged["grad_norm"] = float(norm)
+            if not torch.isfinite(norm):
+                raise DivergenceError(
+                    f"the gradient is not finite at step {self.state.step} (loss {logged['loss']}); "
+                    "lower grpo.learning_rate"
+                )
+            self.optimiser.step()
+        return logged
+
+    def _logprobs(self, packed: Packed, features: Float[Tensor, "rows length hidden"]) -> AnswerLogprobs:
+        states = self.decoder.states(features, packed)
+        return answer_logprobs(
+            states, self.policy.get_output_embeddings(), packed, temperature=self.options.temperature
+        )
+
+    @torch.no_grad()
+    def _batches(self, rollouts: Rollouts, advantages: Float[Tensor, "prompts group"]) -> list["_Batch"]:
+        """Lay the groups out in micro-batches, with what does not change while the policy learns from them."""
+        questions = prompt_ids(self.tokenizer, [prompt.text for prompt in rollouts.prompts])
+        bundles = [
+            Bundle(question, [sample.token_ids for sample in group])
+            for question, group in zip(questions, rollouts.samples, strict=True)
+        ]
+        counts = torch.tensor([[self._weight(sample) for sample in group] for group in rollouts.samples])
+        counts /= counts.numel()
+        batches: list[_Batch] = []
+        for rows in micro_batches([len(bundle) for bundle in bundles], self.options.micro_batch_tokens):
+            packed = pack(
+                [bundles[row] for row in rows], pad=self.tokenizer.pad_token_id, device=self.policy.device
+            )
+            features = self.decoder.features(packed)
+            with reference_active(self.policy):
+                reference = self._logprobs(packed, features).logprobs
+            placed = advantages[rows].flatten().to(packed.ids.device), counts[rows].flatten().to(packed.ids.device)
+            batches.append(_Batch(packed, features, reference, *placed))
+        return batches
+
+    def _weight(self, sample: Sample) -> float:
+        """1 for a completion that counts in the loss, 0 for one masked because it was cut off."""
+        return 0.0 if self.options.mask_truncated and sample.truncated else 1.0
+
+    def _set_learning_rate(self) -> None:
+        """Hold the rate for the first half, then let it fall linearly to a tenth."""
+        done = self.state.step / self.options.steps
+        factor = 1.0 if done < 0.5 else 1.0 - 0.9 * (done - 0.5) / 0.5
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.learning_rate * factor
+
+    def _log(
+        self,
+        rollouts: Rollouts,
+        gaps: Float[Tensor, "prompts group"],
+        factors: Factors,
+        learned: dict[str, float],
+        judge: Callable[[str], bool | None],
+    ) -> None:
+        step, group = self.state.step, self.options.group_size
+        readings = [("all", name, value) for name, value in learned.items()]
+        equal = zero_variance(rollouts.rewards, tolerance=self.options.zero_variance_tolerance)
+        categories = [prompt.category for prompt in rollouts.prompts]
+        harmful = [row for row, name in enumerate(categories) if name != BENIGN]
+        scopes = {name: rows_of(categories, name) for name in sorted(set(categories))} | {"all": harmful}
+        for scope, prompts in scopes.items():
+            samples = [rollouts.flat[row * group + k] for row in prompts for k in range(group)]
+            refused = [bool(judge(sample.text)) for sample in samples]
+            openings = Counter(" ".join(sample.text.lower().split()[:_PREFIX_WORDS]) for sample in samples)
+            readings += [
+                (scope, "reward", float(rollouts.rewards[prompts].mean())),
+                (scope, "gap", float(gaps[prompts].mean())),
+                (scope, "refusal", sum(refused) / len(samples)),
+                (scope, "length_tokens", sum(len(sample.token_ids) for sample in samples) / len(samples)),
+                (scope, "truncated", sum(sample.truncated for sample in samples) / len(samples)),
+                (scope, "commonest_prefix", openings.most_common(1)[0][1] / len(samples)),
+                (scope, "zero_variance", float(equal[prompts].float().mean())),
+            ]
+        self.state.logged += [
+            StepRecord(step=step, name=name, category=scope, value=value) for scope, name, value in readings
+        ]
+        self.state.scaling += [
+            ScalingRecord(
+                step=step,
+                prompt_id=prompt.id,
+                category=prompt.category,
+                data=float(factors.data[row]),
+                model=float(factors.model[row]),
+                alpha=float(factors.alpha[row]),
+                gap=float(gaps[row].mean()),
+                kept=float(factors.kept[row].float().mean()),
+                reward_mean=float(rollouts.rewards[row].mean()),
+                reward_std=float(rollouts.rewards[row].std()),
+            )
+            for row, prompt in enumerate(rollouts.prompts)
+        ]
+
+    def _headline(self) -> dict[str, float]:
+        last = {(r.category, r.name): r.value for r in self.state.logged if r.step == self.state.step - 1}
+        wanted = {"reward": ("all", "reward"), "refusal": ("all", "refusal"), "kl": ("all", "kl")}
+        wanted["benign_refusal"] = (BENIGN, "refusal")
+        return {name: last[key] for name, key in wanted.items() if key in last}
+
+
+@dataclass
+class _Batch:
+    packed: Packed
+    features: Float[Tensor, "rows length hidden"]
+    reference: Float[Tensor, "answers tokens"]
+    """log pi_ref."""
+    advantages: Float[Tensor, " answers"]
+    weights: Float[Tensor, " answers"]
+    """Each completion's share of the loss."""
+    old: Float[Tensor, "answers tokens"] | None = None
+    """log pi when the completions were sampled; set by the first pass."""
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

@@ -1,0 +1,105 @@
+"""Makes the categories equal, and measures how equal they are."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
+from dr_irl.errors import DataError
+from dr_irl.records import Example
+from dr_irl.report.data import BalanceSummary
+
+
+def balance(
+    examples: Sequence[Example],
+    *,
+    rows_per_category: int,
+    benign_rows: int,
+    allow_repeats: bool,
+    generator: np.random.Generator,
+) -> list[Example]:
+    """Draw the same number of training rows with a demonstration from every harm category, and the benign rows.
+
+    Within a category the sources are as even as they can be. The order of `examples` does not matter; the result is
+    ordered by category, then id.
+
+    Raises:
+        DataError: a category has too few rows; with `allow_repeats`, none at all.
+    """
+    wanted = dict.fromkeys(HARM_CATEGORIES, rows_per_category) | {BENIGN: benign_rows}
+    pools = {label: _pool(examples, label) for label in ALL_LABELS}
+    _require_enough(pools, wanted, allow_repeats)
+    drawn: list[Example] = []
+    for label, pool in pools.items():
+        repeats, rest = divmod(wanted[label], len(pool)) if pool else (0, 0)
+        rows = pool * repeats + _draw_evenly(pool, rest, generator)
+        drawn += sorted(rows, key=lambda example: example.id)
+    return drawn
+
+
+def normalised_entropy(counts: Mapping[str, int]) -> float:
+    """Entropy of the seven harm categories over its maximum: 1 where all are equal, 0 where only one has rows."""
+    values = [counts.get(category, 0) for category in HARM_CATEGORIES]
+    total = sum(values)
+    if total == 0:
+        return 0.0
+    entropy = -sum(n / total * math.log(n / total) for n in values if n)
+    return min(1.0, max(0.0, entropy / math.log(len(values))))
+
+
+def category_counts(examples: Sequence[Example]) -> dict[str, int]:
+    """Count the rows of every label, zeros included; rows without a category count nowhere."""
+    labels = [example.category for example in examples]
+    return {label: labels.count(label) for label in ALL_LABELS}
+
+
+def summarise_balance(
+    before: Sequence[Example], after: Sequence[Example], dropped: Mapping[str, int]
+) -> BalanceSummary:
+    """Compare the training rows before and after balancing; held-out rows are never balanced and do not count."""
+    counts_before, counts_after = (category_counts([e for e in rows if e.split == "train"]) for rows in (before, after))
+    return BalanceSummary(
+        before=counts_before,
+        after=counts_after,
+        entropy_before=normalised_entropy(counts_before),
+        entropy_after=normalised_entropy(counts_after),
+        dropped=dict(dropped),
+    )
+
+
+def _pool(examples: Sequence[Example], label: str) -> list[Example]:
+    """Return the usable rows of one label by id; a row given twice is one row."""
+    rows = {e.id: e for e in examples if e.split == "train" and e.category == label and e.response is not None}
+    return [rows[key] for key in sorted(rows)]
+
+
+def _require_enough(pools: Mapping[str, Sequence[Example]], wanted: Mapping[str, int], allow_repeats: bool) -> None:
+    least = {label: min(1, rows) if allow_repeats else rows for label, rows in wanted.items()}
+    short = [f"{label} has {len(pool)} of {wanted[label]}" for label, pool in pools.items() if len(pool) < least[label]]
+    if not short:
+        return
+    advice = "add sources, let demonstrations.generator write more, or lower balance.rows_per_category"
+    if any(label == BENIGN and len(pool) < least[label] for label, pool in pools.items()):
+        advice += " or balance.benign_rows"
+    if not allow_repeats:
+        advice += ", or set balance.allow_repeats"
+    raise DataError(f"too few training rows with a demonstration: {'; '.join(short)}; {advice}")
+
+
+def _draw_evenly(pool: Sequence[Example], wanted: int, generator: np.random.Generator) -> list[Example]:
+    sources = {source: [e for e in pool if e.source == source] for source in sorted({e.source for e in pool})}
+    drawn: list[Example] = []
+    for source, quota in _quotas({source: len(rows) for source, rows in sources.items()}, wanted).items():
+        rows = sources[source]
+        drawn += [rows[i] for i in generator.choice(len(rows), size=quota, replace=False)]
+    return drawn
+
+
+def _quotas(available: Mapping[str, int], wanted: int) -> dict[str, int]:
+    """Share `wanted` rows out: a small source gives all it has, the larger ones share the rest equally."""
+    quotas: dict[str, int] = {}
+    smallest_first = sorted(available.items(), key=lambda item: (item[1], item[0]))
+    for position, (source, count) in enumerate(smallest_first):
+        quotas[source] = min(count, (wanted - sum(quotas.values())) // (len(smallest_first) - position))
+    return quotas

@@ -1,0 +1,82 @@
+"""Rates with their intervals, and two models compared on the same prompts."""
+
+import math
+from collections.abc import Sequence
+
+from dr_irl.records import Answer
+from dr_irl.report.data import Comparison, Rate
+
+_Z_95 = 1.959963984540054
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share; (0, 1), which says nothing, where nothing was counted.
+
+    Raises:
+        ValueError: `hits` is not in 0..count.
+    """
+    if not 0 <= hits <= count:
+        raise ValueError(f"hits = {hits} of count = {count}: hits must lie in 0..count")
+    if count == 0:
+        return 0.0, 1.0
+    share, z2 = hits / count, _Z_95**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z_95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    # At the ends the bound is exactly 0 or 1; rounding would leave it a hair off.
+    low = 0.0 if hits == 0 else centre - half
+    high = 1.0 if hits == count else centre + half
+    return low, high
+
+
+def rate(flags: Sequence[bool | None]) -> Rate:
+    """Count the hits among the scored flags; None is unscored, and enters no share."""
+    scored = [flag for flag in flags if flag is not None]
+    low, high = wilson_interval(sum(scored), len(scored))
+    return Rate(hits=sum(scored), count=len(scored), low=low, high=high, unscored=len(flags) - len(scored))
+
+
+def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> tuple[int, int, float]:
+    """Test whether flags changed more often one way than the other: McNemar's exact two-sided test.
+
+    Pairs with an unscored side are left out; pairs that agree carry no information about a change.
+
+    Returns:
+        Pairs that became true, pairs that became false, and the p-value (1 where nothing changed).
+
+    Raises:
+        ValueError: the two sides differ in length.
+    """
+    pairs = list(zip(before, after, strict=True))
+    gained = sum(1 for old, new in pairs if old is False and new is True)
+    lost = sum(1 for old, new in pairs if old is True and new is False)
+    changed = gained + lost
+    # Integers keep the tail exact; under the null hypothesis `gained` is binomial(changed, 1/2).
+    tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
+    return gained, lost, min(1.0, 2 * tail / 2**changed)
+
+
+def compare_refusals(
+    suite: str, before_name: str, after_name: str, before: list[Answer], after: list[Answer]
+) -> Comparison:
+    """Compare the refusals of two models on one suite.
+
+    Raises:
+        ValueError: the two lists are not answers to the same prompts in the same order.
+    """
+    _check_same_prompts(before, after)
+    gained, lost, p_value = mcnemar([a.refused for a in before], [a.refused for a in after])
+    return Comparison(suite=suite, before=before_name, after=after_name, gained=gained, lost=lost, p_value=p_value)
+
+
+def _check_same_prompts(before: list[Answer], after: list[Answer]) -> None:
+    if len(before) != len(after):
+        raise ValueError(
+            f"{len(before)} answers before and {len(after)} after: a paired test needs the same prompts, "
+            "in the same order"
+        )
+    for position, (old, new) in enumerate(zip(before, after, strict=True)):
+        if old.prompt_id != new.prompt_id:
+            raise ValueError(
+                f"answer {position} is to prompt {old.prompt_id!r} before and {new.prompt_id!r} after: a paired test "
+                "needs the same prompts, in the same order"
+            )

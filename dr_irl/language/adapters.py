@@ -1,0 +1,106 @@
+"""LoRA adapters on frozen models: fresh, saved, loaded, merged; always in the layout PEFT itself loads."""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+
+from dr_irl.language.split import topmost_layers
+
+POLICY = "policy"
+REFERENCE = "reference"
+
+
+def share_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Copy a model's modules over the same tensors: new structure, no new memory for weights.
+
+    Two threads may then train adapters on "the same" backbone without touching each other's modules.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def add_policy_adapter(
+    model: PreTrainedModel,
+    *,
+    rank: int,
+    adapted_layers: int,
+    target_modules: Sequence[str],
+    generator: torch.Generator,
+) -> PeftModel:
+    """Put a fresh trainable adapter, which changes nothing yet, on the topmost layers of a frozen language model."""
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=list(target_modules),
+        layers_to_transform=topmost_layers(model, adapted_layers),
+        layers_pattern="layers",
+    )
+    adapted = get_peft_model(model, config, adapter_name=POLICY)
+    draw_lora_weights(adapted, generator)
+    return adapted
+
+
+def load_policy_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """Put a saved adapter on a frozen language model twice: `policy` to train, `reference` to stay."""
+    adapted = PeftModel.from_pretrained(model, folder, adapter_name=POLICY, is_trainable=True)
+    adapted.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False)
+    adapted.set_adapter(POLICY)
+    return adapted
+
+
+def draw_lora_weights(model: PeftModel, generator: torch.Generator) -> None:
+    """Redraw every LoRA A matrix from `generator`, in the order of names, as PEFT draws them from global state."""
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_A" in name:
+            torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return the parameters that learn, in the order of their names."""
+    return [parameter for _, parameter in sorted(model.named_parameters()) if parameter.requires_grad]
+
+
+@contextmanager
+def reference_active(model: PeftModel) -> Iterator[None]:
+    """Make the model the reference policy for a while: its `reference` adapter, or none where it has none."""
+    if REFERENCE not in model.peft_config:
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(REFERENCE)
+    try:
+        yield
+    finally:
+        model.set_adapter(POLICY)
+
+
+def merge_adapter_into(target: PreTrainedModel, adapted: PeftModel) -> None:
+    """Set the weights of `target` to those of `adapted` with its policy adapter added.
+
+    Args:
+        target: a copy made by `share_weights` of the model below the adapter; it is modified, `adapted` is not.
+        adapted: the model with the adapter. Merging into itself and out again would not restore bfloat16 weights.
+    """
+    with torch.no_grad():
+        for name, module in adapted.get_base_model().named_modules():
+            if isinstance(module, LoraLayer):
+                frozen = module.get_base_layer().weight
+                merged = (frozen.float() + module.get_delta_weight(POLICY).float()).to(frozen.dtype)
+                target.get_submodule(name).weight = torch.nn.Parameter(merged, requires_grad=False)
+
+
+def save_policy_adapter(model: PeftModel, folder: Path) -> None:
+    """Save the policy adapter so that `PeftModel.from_pretrained(base, folder)` loads it."""
+    model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+    # PEFT puts an adapter that is not named "default" into a folder of its own; a reader expects it at the top.
+    for path in (folder / POLICY).iterdir():
+        path.replace(folder / path.name)
+    (folder / POLICY).rmdir()

@@ -1,0 +1,87 @@
+"""A prompt and all its answers as one row: the prompt is computed once, and no answer sees another.
+
+Attention is causal within prompt + answer, positions restart after the prompt for every answer, so each answer's
+states are those of the plain sequence prompt + answer. With G answers per prompt this saves G - 1 prompts per row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from dr_irl.language.masks import pad_right
+
+_PROMPT = 0
+_PADDING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The token ids of a prompt and of its answers."""
+
+    prompt: Sequence[int]
+    answers: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        """Number of tokens, the prompt counted once."""
+        return len(self.prompt) + sum(map(len, self.answers))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Bundles as padded rows, and where each answer's tokens are. Flat positions count over rows x length."""
+
+    ids: Int[Tensor, "rows length"]
+    position_ids: Int[Tensor, "rows length"]
+    visible: Bool[Tensor, "rows 1 length length"]
+    """[r, 0, q, k]: token q attends to token k."""
+    answer_ids: Int[Tensor, "answers tokens"]
+    answer: Bool[Tensor, "answers tokens"]
+    """True where an answer token counts."""
+    predicted_from: Int[Tensor, "answers tokens"]
+    """Flat position of the state that predicts each answer token; 0 at padding."""
+    last: Int[Tensor, " answers"]
+    """Flat position of each answer's last token; of the prompt's last, for an empty answer."""
+
+
+def pack(bundles: Sequence[Bundle], *, pad: int, device: torch.device | str = "cpu") -> Packed:
+    """Lay bundles out as rows; answers keep their order, bundle by bundle."""
+    rows = [[*bundle.prompt, *(token for answer in bundle.answers for token in answer)] for bundle in bundles]
+    ids, _ = pad_right(rows, pad)
+    length = ids.shape[1]
+    segments = torch.full_like(ids, _PADDING)
+    position_ids = torch.zeros_like(ids)
+    sources: list[list[int]] = []
+    for row, bundle in enumerate(bundles):
+        start = len(bundle.prompt)
+        segments[row, :start] = _PROMPT
+        position_ids[row, :start] = torch.arange(start)
+        for number, answer in enumerate(bundle.answers, start=1):
+            span = slice(start, start + len(answer))
+            segments[row, span] = number
+            position_ids[row, span] = len(bundle.prompt) + torch.arange(len(answer))
+            before = [len(bundle.prompt) - 1, *range(start, start + len(answer))]
+            sources.append([row * length + position for position in before])
+            start += len(answer)
+    answer_ids, answer = pad_right([list(a) for bundle in bundles for a in bundle.answers], pad)
+    predicted_from, _ = pad_right([source[:-1] for source in sources], 0)
+    return Packed(
+        ids=ids.to(device),
+        position_ids=position_ids.to(device),
+        visible=_visible(segments).to(device),
+        answer_ids=answer_ids.to(device),
+        answer=answer.to(device),
+        predicted_from=predicted_from.to(device),
+        last=torch.tensor([source[-1] for source in sources], device=device),
+    )
+
+
+def _visible(segments: Int[Tensor, "rows length"]) -> Bool[Tensor, "rows 1 length length"]:
+    keys, queries = segments[:, None, :], segments[:, :, None]
+    same = (keys == queries) | ((keys == _PROMPT) & (queries != _PADDING))
+    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
+    # Padding attends to itself only; a row without any visible key would be NaN.
+    alone = torch.eye(segments.shape[1], dtype=torch.bool)
+    return ((same & causal & (keys != _PADDING)) | alone)[:, None]

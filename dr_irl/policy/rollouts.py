@@ -1,0 +1,84 @@
+"""Which prompts a step trains on, and the completions sampled for them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dr_irl.categories import BENIGN
+from dr_irl.language.sampling import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPrompt:
+    """A prompt with its demonstration and how hard its category and itself are."""
+
+    id: str
+    text: str
+    category: str
+    demonstration: str
+    distance: float
+    """mean_k d_ik over the reference completions; 0 for benign prompts."""
+    category_distance: float
+    """Mean of d over the whole category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """The completions of one step: G for each prompt, in the order of the prompts."""
+
+    prompts: Sequence[TrainingPrompt]
+    samples: Sequence[Sequence[Sample]]
+    rewards: Float[Tensor, "prompts group"]
+    demonstration_rewards: Float[Tensor, " prompts"]
+
+    @property
+    def flat(self) -> list[Sample]:
+        """All samples; row r belongs to prompt r // G."""
+        return [sample for group in self.samples for sample in group]
+
+
+def schedule_prompts(
+    categories: Sequence[str], *, steps: int, per_step: int, benign_ratio: float, generator: torch.Generator
+) -> list[list[int]]:
+    """Choose the prompts of every step: harm categories in turn, each shuffled anew when it is used up.
+
+    Args:
+        categories: category of each available prompt.
+        steps: number of steps.
+        per_step: prompts per step.
+        benign_ratio: share of them that is benign, rounded to whole prompts.
+        generator: shuffles.
+
+    Returns:
+        Positions in `categories`, one list per step, harmful prompts first.
+    """
+    benign_per_step = round(benign_ratio * per_step)
+    if BENIGN not in categories:
+        benign_per_step = 0
+    streams = {
+        name: _endless(rows, generator) for name in sorted(set(categories)) if (rows := _positions(categories, name))
+    }
+    harmful = [name for name in streams if name != BENIGN]
+    turn = 0
+    schedule: list[list[int]] = []
+    for _ in range(steps):
+        chosen: list[int] = []
+        for _ in range(per_step - benign_per_step):
+            chosen.append(next(streams[harmful[turn % len(harmful)]]))
+            turn += 1
+        chosen.extend(next(streams[BENIGN]) for _ in range(benign_per_step))
+        schedule.append(chosen)
+    return schedule
+
+
+def _positions(categories: Sequence[str], name: str) -> list[int]:
+    return [row for row, category in enumerate(categories) if category == name]
+
+
+def _endless(rows: list[int], generator: torch.Generator) -> Iterator[int]:
+    while True:
+        for position in torch.randperm(len(rows), generator=generator).tolist():
+            yield rows[position]

@@ -1,0 +1,49 @@
+"""Maximum-likelihood inverse RL: losses on the rewards of demonstrations and completions. Pure.
+
+Notation: R(x, y) reward of the demonstration, R(x, o_k) of the k-th completion drawn from the reference policy,
+beta the temperature of the soft-optimal policy pi(o|x) ~ pi_ref(o|x) exp(R(x, o) / beta).
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+
+def ml_irl_loss(
+    demonstration: Float[Tensor, " prompts"],
+    completions: Float[Tensor, "prompts n"],
+    *,
+    beta: float,
+    log_weights: Float[Tensor, "prompts n"] | None = None,
+) -> Float[Tensor, ""]:
+    """-log [ exp(R(x,y)/beta) / (exp(R(x,y)/beta) + sum_k w_k exp(R(x,o_k)/beta)) ], mean over prompts.
+
+    The denominator estimates the partition function from n completions; the demonstration is one of its terms, so
+    that the estimate is bounded. With n = 1 this is the pairwise logistic loss.
+
+    Args:
+        demonstration: R(x, y).
+        completions: R(x, o_k).
+        beta: temperature.
+        log_weights: log w_k, where the completions were not drawn from pi_ref itself; w = 1 by default.
+    """
+    terms = completions / beta if log_weights is None else completions / beta + log_weights
+    demonstrated = demonstration / beta
+    partition = torch.logsumexp(torch.cat([demonstrated[:, None], terms], dim=1), dim=1)
+    return (partition - demonstrated).mean()
+
+
+def pairwise_loss(
+    demonstration: Float[Tensor, " prompts"], completions: Float[Tensor, "prompts n"], *, beta: float
+) -> Float[Tensor, ""]:
+    """-log s((R(x,y) - R(x,o_k)) / beta), mean over prompts and completions: each pair on its own."""
+    return F.softplus((completions - demonstration[:, None]) / beta).mean()
+
+
+def minimax_loss(
+    demonstration: Float[Tensor, " prompts"], completions: Float[Tensor, "prompts n"], *, penalty: float
+) -> Float[Tensor, ""]:
+    """Mean R(x,o) - mean R(x,y) + penalty * mean R^2: the paper's form, kept bounded by the last term."""
+    size = (demonstration**2).mean() + (completions**2).mean()
+    return completions.mean() - demonstration.mean() + penalty * size

@@ -1,0 +1,123 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from dr_irl.evaluation.compare import compare_refusals, mcnemar, rate, wilson_interval
+from dr_irl.records import Answer
+
+FLAGS = st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2), max_size=60)
+
+
+def answers(*flags: bool | None, ids: str = "abcdefgh") -> list[Answer]:
+    return [
+        Answer("harmful", prompt_id, "?", "insult", "text", flag, False)
+        for prompt_id, flag in zip(ids, flags, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [
+        # Newcombe (1998), Statistics in Medicine 17, table I: method 3, the score method
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_has_the_published_values(hits, count, low, high):
+    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_agrees_with_scipy(pair):
+    hits, count = pair
+    expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_wilson_interval_of_nothing_says_nothing():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_wilson_interval_ends_exactly_at_zero_and_one():
+    assert (wilson_interval(0, 7)[0], wilson_interval(7, 7)[1]) == (0.0, 1.0)
+
+
+def test_more_hits_than_items_are_refused():
+    with pytest.raises(ValueError, match="hits = 3 of count = 2"):
+        wilson_interval(3, 2)
+
+
+def test_unscored_flags_enter_no_share():
+    result = rate([True, None, False, True, None])
+    assert (result.hits, result.count, result.unscored) == (2, 3, 2)
+
+
+def test_rate_carries_the_wilson_interval():
+    result = rate([True, False, False])
+    assert (result.low, result.high) == wilson_interval(1, 3)
+
+
+def test_rate_of_nothing_is_nan():
+    assert math.isnan(rate([None]).value)
+
+
+def test_gained_are_those_that_became_true():
+    # three became true, one became false, one agrees, one has an unscored side
+    before = [False, False, False, True, True, None]
+    after = [True, True, True, False, True, True]
+    assert mcnemar(before, after)[:2] == (3, 1)
+
+
+def test_p_value_is_the_two_sided_binomial_tail():
+    # 5 gained, 0 lost: 2 * (1/2)^5
+    assert mcnemar([False] * 5, [True] * 5)[2] == pytest.approx(0.0625)
+
+
+@given(FLAGS)
+def test_mcnemar_agrees_with_scipy(pairs):
+    gained, lost, p_value = mcnemar([old for old, _ in pairs], [new for _, new in pairs])
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert p_value == pytest.approx(expected, abs=1e-12)
+
+
+@given(FLAGS)
+def test_swapping_the_models_swaps_gained_and_lost(pairs):
+    before, after = [old for old, _ in pairs], [new for _, new in pairs]
+    gained, lost, p_value = mcnemar(before, after)
+    assert mcnemar(after, before) == (lost, gained, p_value)
+
+
+def test_thousands_of_changes_give_a_finite_p_value():
+    assert 0.0 <= mcnemar([False] * 5000, [True] * 5000)[2] < 1e-300
+
+
+def test_sides_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="shorter|longer"):
+        mcnemar([True], [True, False])
+
+
+def test_compare_refusals_names_the_suite_and_both_models():
+    result = compare_refusals("harmful", "unaligned", "aligned", answers(False), answers(True))
+    assert (result.suite, result.before, result.after, result.gained, result.lost, result.p_value) == (
+        "harmful",
+        "unaligned",
+        "aligned",
+        1,
+        0,
+        1.0,
+    )
+
+
+def test_compare_refusals_refuses_other_prompts():
+    with pytest.raises(ValueError, match="answer 1 is to prompt 'b' before and 'c' after"):
+        compare_refusals("harmful", "x", "y", answers(True, True, ids="ab"), answers(True, True, ids="ac"))
+
+
+def test_compare_refusals_refuses_lists_of_different_length():
+    with pytest.raises(ValueError, match="2 answers before and 1 after"):
+        compare_refusals("harmful", "x", "y", answers(True, True), answers(True))

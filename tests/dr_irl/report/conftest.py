@@ -1,0 +1,157 @@
+import math
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.evaluation.compare import rate
+from dr_irl.records import Answer, ScalingRecord, StepRecord
+from dr_irl.report.data import BalanceSummary, Comparison, ModelSummary, ReportData, RewardSummary
+from dr_irl.report.write import render_report
+
+MODELS = ("unaligned", "warm start", "aligned")
+STEP_NAMES = ("reward", "refusal", "loss")
+
+
+def make_answer(
+    suite: str, number: int, category: str, text: str = "An answer.", refused: bool | None = False
+) -> Answer:
+    prompt = f"{suite} question {number} on {category}"
+    return Answer(suite, f"{suite}-{category}-{number}", prompt, category, text, refused, False)
+
+
+def answers(per_category: int = 5, open_count: int = 20) -> list[Answer]:
+    harmful = [make_answer("harmful", n, category) for category in HARM_CATEGORIES for n in range(per_category)]
+    return harmful + [make_answer(suite, n, BENIGN) for suite in ("ordinary", "lookalike") for n in range(open_count)]
+
+
+def make_model(name: str, refused: int = 3, perplexity: float = 12.5) -> ModelSummary:
+    some = rate([True] * refused + [False] * (10 - refused) + [None])
+    return ModelSummary(
+        name=name,
+        refusal=dict.fromkeys([*HARM_CATEGORIES, "all"], some),
+        over_refusal={"ordinary": some, "lookalike": some},
+        perplexity=perplexity,
+        distinct_2=0.7,
+        commonest_opening=0.1,
+        commonest_answer=0.05,
+    )
+
+
+def steps(count: int = 4) -> list[StepRecord]:
+    categories = ("insult", BENIGN, "all")
+    return [StepRecord(s, name, c, 0.1 * s) for s in range(count) for name in STEP_NAMES for c in categories]
+
+
+def scaling(count: int = 4) -> list[ScalingRecord]:
+    return [
+        ScalingRecord(step, f"p{row}", "insult", 1.0, 1.1, 1.1 + 0.1 * row, 0.5, 1.0, 0.2, 0.3)
+        for step in range(count)
+        for row in range(2)
+    ]
+
+
+def make_reward(category: str, loss: list[float] | None = None) -> RewardSummary:
+    some = rate([True, True, False])
+    return RewardSummary(category, some, some, 1.2, 30, [0.7, 0.5, 0.4] if loss is None else loss)
+
+
+def complete_run(**changes: object) -> ReportData:
+    """A small complete run; `changes` replace fields."""
+    fields: dict[str, object] = {
+        "run_id": "run-1",
+        "title": "A run",
+        "created": "2026-01-02T03:04:05+00:00",
+        "profile": "smoke",
+        "settings": {"seed": 7, "grpo": {"steps": 4, "clip": None}},
+        "environment": {"machine": "two cores", "device": "cpu", "torch": "2.0"},
+        "balance": BalanceSummary({"insult": 9, "privacy_property": 3}, {"insult": 3}, 0.8, 1.0, {"near duplicate": 2}),
+        "rewards": [make_reward(category) for category in (*HARM_CATEGORIES, BENIGN)],
+        "cross_accuracy": {a: dict.fromkeys(HARM_CATEGORIES, 0.8) for a in HARM_CATEGORIES},
+        "steps": steps(),
+        "scaling": scaling(),
+        "models": [make_model(name) for name in MODELS],
+        "comparisons": [Comparison("harmful", "unaligned", "aligned", 12, 1, 0.0034)],
+        "answers": {name: answers() for name in MODELS},
+        "stage_seconds": {"sources": 1.0, "grpo": 75.0},
+        "cached": {"sources": True, "grpo": False},
+    }
+    return ReportData(**(fields | changes))
+
+
+NOTHING: dict[str, object] = {
+    "settings": {},
+    "environment": {},
+    "balance": BalanceSummary({}, {}, math.nan, math.nan, {}),
+    "rewards": [],
+    "cross_accuracy": {},
+    "steps": [],
+    "scaling": [],
+    "models": [],
+    "comparisons": [],
+    "answers": {},
+    "stage_seconds": {},
+    "cached": {},
+}
+"""The changes that leave a run with no result at all."""
+
+
+class Page(HTMLParser):
+    """Splits a page into its text inside and outside <details>, and remembers its tags, attributes and ids."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.folded, self.open_text, self.attributes = "", "", []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self._depth = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._depth += tag == "details"
+        self.handle_data(" ")  # cells and terms stand side by side without white space between their tags
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= tag == "details"
+
+    def handle_data(self, data: str) -> None:
+        if self._depth:
+            self.folded += data
+        else:
+            self.open_text += data
+
+
+@pytest.fixture
+def model() -> Callable[..., ModelSummary]:
+    return make_model
+
+
+@pytest.fixture
+def answer() -> Callable[..., Answer]:
+    return make_answer
+
+
+@pytest.fixture
+def reward() -> Callable[..., RewardSummary]:
+    return make_reward
+
+
+@pytest.fixture
+def complete() -> Callable[..., ReportData]:
+    return complete_run
+
+
+@pytest.fixture(scope="session")
+def full_page() -> Page:
+    """The page of a complete run."""
+    return Page(render_report(complete_run()))
+
+
+@pytest.fixture
+def page() -> Callable[..., Page]:
+    """Renders a run that has nothing but what is given: quick, and the test says what matters."""
+    return lambda **results: Page(render_report(complete_run(**(NOTHING | results))))
