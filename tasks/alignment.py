@@ -1,0 +1,105 @@
+"""Stage 3 as a task: GRPO on dynamically scaled rewards."""
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from dr_irl.alignment import Alignment, Grpo
+from dr_irl.categories import BENIGN
+from dr_irl.config import Settings
+from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.language.adapters import (
+    add_policy_adapter,
+    load_policy_adapter,
+    merge_adapter_into,
+    save_policy_adapter,
+    share_weights,
+)
+from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.policy.rollouts import TrainingPrompt
+from dr_irl.records import Hardness, ScalingRecord, StepRecord
+from dr_irl.scaling.dynamic import ScalingRule
+from dr_irl.seeding import torch_generator
+from tasks.caching import Inputs, Job, stage_task
+from tasks.demonstrations import read_examples
+from tasks.hardness import HARDNESS
+from tasks.models import base_policy, policy_identity
+from tasks.reward import load_panel
+from tasks.warm_start import ADAPTER
+
+STEPS = "steps.parquet"
+SCALING = "scaling.parquet"
+
+
+@stage_task(
+    "alignment",
+    modules=["dr_irl.alignment", "dr_irl.evaluation.judges"],
+    reads=lambda settings, _: settings.grpo.model_dump()
+    | {"scaling": settings.scaling.model_dump(), "reward": settings.reward.model_dump(include={"adapted_layers", "depth"})}
+    | policy_identity(settings)
+    | {"seed": settings.seed, "max_new_tokens": settings.completions.max_new_tokens},
+)
+def alignment(folder: Path, job: Job) -> None:
+    """Align the policy: sample groups, score them by category, scale the advantages, update, repeat."""
+    settings = job.settings
+    base, tokenizer = base_policy(settings)
+    sampled = share_weights(base)
+    policy = _starting_policy(base, settings, job.inputs)
+    options = Grpo(**settings.grpo.model_dump(exclude={"lora_rank", "target_modules"}))
+    rule = ScalingRule(**settings.scaling.model_dump())
+    loop = Alignment(policy, tokenizer, load_panel(job), options, rule, seed=settings.seed)
+    sampler = CachedPrefixSampler(
+        sampled,
+        tokenizer,
+        max_new_tokens=settings.completions.max_new_tokens,
+        temperature=options.temperature,
+        rows_at_once=options.prompts_per_step * options.group_size,
+    )
+    with job.progress.stage("GRPO", options.steps, "steps") as meter:
+        state = loop.run(
+            training_prompts(job.inputs),
+            sampler,
+            refresh_sampler=lambda: merge_adapter_into(sampled, policy),
+            judge=refusal_by_wording,
+            report=lambda readings: meter.advance(**readings),
+        )
+    save_policy_adapter(policy, folder / ADAPTER)
+    StepRecord.write(state.logged, folder / STEPS)
+    ScalingRecord.write(state.scaling, folder / SCALING)
+
+
+def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
+    """Join the demonstrations with the hardness of each prompt and of its category."""
+    examples = read_examples(inputs.folder("balance"), "train")
+    by_prompt: dict[str, list[float]] = defaultdict(list)
+    by_category: dict[str, list[float]] = defaultdict(list)
+    for row in Hardness.read(inputs.folder("hardness") / HARDNESS):
+        by_prompt[row.prompt_id].append(row.distance)
+        by_category[row.category].append(row.distance)
+    return [
+        TrainingPrompt(
+            id=example.id,
+            text=example.prompt,
+            category=str(example.category),
+            demonstration=str(example.response),
+            distance=0.0 if example.category == BENIGN else fmean(by_prompt[example.id]),
+            category_distance=0.0 if example.category == BENIGN else fmean(by_category[str(example.category)]),
+        )
+        for example in examples
+    ]
+
+
+def _starting_policy(base: PreTrainedModel, settings: Settings, inputs: Inputs) -> PeftModel:
+    """Start from the warm start, which is then the reference, or from a fresh adapter on the base policy."""
+    if "warm_start" in inputs:
+        return load_policy_adapter(base, inputs.folder("warm_start") / ADAPTER)
+    return add_policy_adapter(
+        base,
+        rank=settings.grpo.lora_rank,
+        adapted_layers=settings.grpo.adapted_layers,
+        target_modules=settings.grpo.target_modules,
+        generator=torch_generator(settings.seed, "policy adapter"),
+    )

@@ -1,0 +1,121 @@
+"""Stage 1 as tasks: sources, route, balance."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from dr_irl.demonstrations.balance import balance as balance_examples
+from dr_irl.demonstrations.balance import summarise_balance
+from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps
+from dr_irl.demonstrations.generate import generate_demonstrations
+from dr_irl.demonstrations.route import Router
+from dr_irl.demonstrations.sources import load_examples, source_identity
+from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.records import Example
+from dr_irl.seeding import numpy_generator, torch_generator
+from tasks.caching import Job, stage_task
+from tasks.models import base_policy, encoder_identity, policy_identity, text_encoder
+
+EXAMPLES = "examples.parquet"
+DROPPED = "dropped.json"
+BALANCE = "balance.json"
+
+
+@stage_task(
+    "sources",
+    modules=["dr_irl.demonstrations.sources", "dr_irl.demonstrations.dedupe"],
+    reads=lambda settings, _: settings.sources.model_dump()
+    | {"contents": source_identity([*settings.sources.files, *settings.sources.evaluation_files])},
+)
+def sources(folder: Path, job: Job) -> None:
+    """Read every source, drop duplicates and whatever overlaps an evaluation set."""
+    options = job.settings.sources
+    limits = {"max_prompt_characters": options.max_prompt_characters, "max_bad_rows": options.max_bad_rows}
+    examples, bad = load_examples(options.files, **limits)
+    distinct, repeated = drop_duplicates(examples, near_duplicate=options.near_duplicate)
+    evaluation = {
+        name: [example.prompt for example in load_examples([name], **limits)[0]] for name in options.evaluation_files
+    }
+    kept, overlapping = drop_overlaps(distinct, evaluation, ngram=options.overlap_ngram)
+    _write(folder, kept, Counter(bad) + Counter(repeated) + Counter(overlapping))
+
+
+@stage_task(
+    "route",
+    modules=["dr_irl.demonstrations.route"],
+    reads=lambda settings, _: settings.route.model_dump() | encoder_identity(settings),
+)
+def route(folder: Path, job: Job) -> None:
+    """Give prompts without a category one, where the router is sure enough."""
+    examples, dropped = _read(job.inputs.folder("sources"))
+    if any(example.category is None for example in examples):
+        encoder = text_encoder(job.settings)
+        router = Router.fit(examples, encoder)
+        examples, abstained = router.route(examples, encoder, min_confidence=job.settings.route.min_confidence)
+        dropped += Counter(abstained)
+    _write(folder, examples, dropped)
+
+
+@stage_task(
+    "balance",
+    modules=["dr_irl.demonstrations.balance", "dr_irl.demonstrations.generate", "dr_irl.evaluation.judges"],
+    reads=lambda settings, _: settings.balance.model_dump()
+    | settings.demonstrations.model_dump()
+    | {"seed": settings.seed}
+    | (policy_identity(settings) if settings.demonstrations.generator == "policy" else {}),
+)
+def balance(folder: Path, job: Job) -> None:
+    """Give prompts without a demonstration one, then make the categories equal."""
+    settings = job.settings
+    examples, dropped = _read(job.inputs.folder("route"))
+    if settings.demonstrations.generator == "policy":
+        examples, failed = _generated(job, examples)
+        dropped += Counter(failed)
+    kept = balance_examples(
+        examples,
+        rows_per_category=settings.balance.rows_per_category,
+        benign_rows=settings.balance.benign_rows,
+        allow_repeats=settings.balance.allow_repeats,
+        generator=numpy_generator(settings.seed, "balance"),
+    )
+    dropped.pop("unknown category", None)  # counts rows that were kept and routed
+    summary = summarise_balance(examples, kept, dropped)
+    (folder / BALANCE).write_text(json.dumps(asdict(summary), indent=2))
+    Example.write([*kept, *(e for e in examples if e.split == "heldout")], folder / EXAMPLES)
+
+
+def read_examples(folder: Path, split: str) -> list[Example]:
+    """Read the examples of one split from the `balance` artifact."""
+    return [example for example in Example.read(folder / EXAMPLES) if example.split == split]
+
+
+def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[str, int]]:
+    options = job.settings.demonstrations
+    model, tokenizer = base_policy(job.settings)
+    missing = sum(1 for example in examples if example.split == "train" and example.response is None)
+    with job.progress.stage("demonstrations", missing * options.max_new_tokens, "tokens") as meter:
+        sampler = CachedPrefixSampler(
+            model,
+            tokenizer,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            report=meter.advance,
+        )
+        return generate_demonstrations(
+            examples,
+            sampler,
+            refusal_by_wording,
+            max_response_words=options.max_response_words,
+            generator=torch_generator(job.settings.seed, "demonstrations"),
+        )
+
+
+def _write(folder: Path, examples: list[Example], dropped: Counter[str]) -> None:
+    Example.write(examples, folder / EXAMPLES)
+    (folder / DROPPED).write_text(json.dumps(dict(sorted(dropped.items())), indent=2))
+
+
+def _read(folder: Path) -> tuple[list[Example], Counter[str]]:
+    return Example.read(folder / EXAMPLES), Counter(json.loads((folder / DROPPED).read_text()))

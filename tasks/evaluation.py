@@ -1,0 +1,63 @@
+"""Stage 4 as a task: one model's answers to the held-out prompts, judged and summed up."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
+from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
+from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.records import Answer
+from dr_irl.report.data import ModelSummary, Rate
+from dr_irl.seeding import numpy_generator
+from tasks.caching import Job, stage_task
+from tasks.demonstrations import read_examples
+from tasks.models import merged_policy, policy_identity
+from tasks.warm_start import ADAPTER
+
+ANSWERS = "answers.parquet"
+SUMMARY = "summary.json"
+
+
+@stage_task(
+    "evaluation",
+    modules=["dr_irl.evaluation.run", "dr_irl.evaluation.judges", "dr_irl.evaluation.suites", "dr_irl.language.adapters"],
+    reads=lambda settings, model: settings.evaluation.model_dump()
+    | policy_identity(settings)
+    | {"model": model, "seed": settings.seed},
+)
+def evaluation(folder: Path, job: Job) -> None:
+    """Let one model answer the held-out prompts greedily."""
+    options = job.settings.evaluation
+    adapter = job.inputs.folder("adapter") / ADAPTER if "adapter" in job.inputs else None
+    model, tokenizer = merged_policy(job.settings, adapter)
+    examples = evaluation_prompts(
+        read_examples(job.inputs.folder("balance"), "heldout"),
+        per_category=options.per_category,
+        ordinary=options.ordinary,
+        generator=numpy_generator(job.settings.seed, "evaluation prompts"),
+    )
+    with job.progress.stage(f"evaluate {job.variant}", len(examples) * options.max_new_tokens, "tokens") as meter:
+        sampler = CachedPrefixSampler(
+            model,
+            tokenizer,
+            max_new_tokens=options.max_new_tokens,
+            temperature=0.0,
+            rows_at_once=options.rows_at_once,
+            report=meter.advance,
+        )
+        answers = answer_prompts(sampler, examples, refusal_by_wording)
+    ordinary = [example for example in examples if suite_of(example) == ORDINARY]
+    summary = summarise(job.variant, answers, perplexity(model, tokenizer, ordinary))
+    Answer.write(answers, folder / ANSWERS)
+    (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2))
+
+
+def read_summary(folder: Path) -> ModelSummary:
+    """Read the summary that an evaluation wrote."""
+    values: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    for table in ("refusal", "over_refusal"):
+        values[table] = {name: Rate(**rate) for name, rate in values[table].items()}
+    return ModelSummary(**values)

@@ -1,0 +1,39 @@
+"""Embedding hardness as a task: the cached half of the dynamic scale."""
+
+from pathlib import Path
+
+from dr_irl.categories import BENIGN
+from dr_irl.records import Hardness
+from dr_irl.scaling.hardness import distances
+from tasks.caching import Job, stage_task
+from tasks.demonstrations import read_examples
+from tasks.models import encoder_identity, text_encoder, unit_embeddings
+from tasks.sampling import texts_by_prompt
+
+HARDNESS = "hardness.parquet"
+
+
+@stage_task(
+    "hardness",
+    modules=["dr_irl.scaling.hardness"],
+    reads=lambda settings, _: settings.hardness.model_dump() | encoder_identity(settings),
+    single_thread=True,
+)
+def hardness(folder: Path, job: Job) -> None:
+    """Measure how far each reference completion of a harmful prompt is from its demonstration."""
+    examples = [e for e in read_examples(job.inputs.folder("balance"), "train") if e.category != BENIGN]
+    texts = texts_by_prompt(job.inputs.folder("completions"))
+    pairs = [(example, index, text) for example in examples for index, text in enumerate(texts[example.id])]
+    with job.progress.stage("hardness", len(pairs), "pairs") as meter:
+        found = distances(
+            [text for _, _, text in pairs],
+            [str(example.response) for example, _, _ in pairs],
+            unit_embeddings(text_encoder(job.settings)),
+            level=job.settings.hardness.level,
+        )
+        meter.advance(len(pairs), distance=sum(found) / len(found))
+    rows = [
+        Hardness(example.id, str(example.category), index, distance)
+        for (example, index, _), distance in zip(pairs, found, strict=True)
+    ]
+    Hardness.write(rows, folder / HARDNESS)

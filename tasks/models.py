@@ -1,0 +1,80 @@
+"""Settings to loaded models: the one place where the task layer names them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dr_irl.config import Settings
+from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
+from dr_irl.language.load import (
+    load_causal_lm,
+    load_encoder,
+    load_reward_backbone,
+    load_tokenizer,
+    model_identity,
+)
+from dr_irl.scaling.hardness import Encode
+
+
+def policy_identity(settings: Settings) -> dict[str, Any]:
+    """What of the settings decides the base policy, for a fingerprint."""
+    models = settings.models
+    return {
+        "policy": model_identity(models.policy, models.policy_revision),
+        "dtype": models.dtype,
+        "device": models.device.split(":")[0],
+    }
+
+
+def encoder_identity(settings: Settings) -> dict[str, Any]:
+    """What of the settings decides the text encoder, for a fingerprint."""
+    return {"encoder": model_identity(settings.models.encoder, settings.models.encoder_revision)}
+
+
+def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the frozen base policy and its tokenizer."""
+    models = settings.models
+    model = load_causal_lm(
+        models.policy, models.policy_revision, dtype=getattr(torch, models.dtype), device=models.device
+    )
+    return model, load_tokenizer(models.policy, models.policy_revision)
+
+
+def merged_policy(settings: Settings, adapter: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the base policy with a saved adapter merged in, or as it is."""
+    model, tokenizer = base_policy(settings)
+    if adapter is None:
+        return model, tokenizer
+    merged = share_weights(model)
+    merge_adapter_into(merged, load_policy_adapter(model, adapter))
+    return merged, tokenizer
+
+
+def reward_backbone(settings: Settings) -> PreTrainedModel:
+    """Load the frozen backbone of the reward models."""
+    models = settings.models
+    return load_reward_backbone(
+        models.policy,
+        models.policy_revision,
+        depth=settings.reward.depth,
+        dtype=getattr(torch, models.dtype),
+        device=models.device,
+    )
+
+
+def text_encoder(settings: Settings) -> Any:
+    """Load the sentence encoder."""
+    return load_encoder(settings.models.encoder, settings.models.encoder_revision, device=settings.models.device)
+
+
+def unit_embeddings(encoder: Any) -> Encode:
+    """Make a sentence encoder a function to unit-length float32 embeddings."""
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return encoder.encode(list(texts), normalize_embeddings=True, batch_size=64, show_progress_bar=False)
+
+    return encode

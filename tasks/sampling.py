@@ -1,0 +1,73 @@
+"""Reference completions as a task."""
+
+from pathlib import Path
+
+from dr_irl.categories import ALL_LABELS
+from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.records import Completion, Example
+from dr_irl.seeding import numpy_generator, torch_generator
+from dr_irl.evaluation.suites import evaluation_prompts
+from tasks.caching import Job, stage_task
+from tasks.demonstrations import read_examples
+from tasks.models import merged_policy, policy_identity
+from tasks.warm_start import ADAPTER
+
+COMPLETIONS = "completions.parquet"
+
+
+@stage_task(
+    "completions",
+    modules=["dr_irl.language.sampling", "dr_irl.language.adapters", "dr_irl.evaluation.suites"],
+    reads=lambda settings, _: settings.completions.model_dump()
+    | policy_identity(settings)
+    | {"seed": settings.seed},
+)
+def completions(folder: Path, job: Job) -> None:
+    """Sample the reference policy: n completions of each training prompt, one of some held-out prompts."""
+    settings, options = job.settings, job.settings.completions
+    adapter = job.inputs.folder("warm_start") / ADAPTER if "warm_start" in job.inputs else None
+    model, tokenizer = merged_policy(settings, adapter)
+    train = read_examples(job.inputs.folder("balance"), "train")
+    heldout = measured_prompts(read_examples(job.inputs.folder("balance"), "heldout"), job)
+    total = (len(train) * options.per_prompt + len(heldout)) * options.max_new_tokens
+    with job.progress.stage("reference completions", total, "tokens") as meter:
+        sampler = CachedPrefixSampler(
+            model,
+            tokenizer,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            rows_at_once=options.rows_at_once,
+            report=meter.advance,
+        )
+        rows = [
+            Completion(example.id, index, sample.text, len(sample.token_ids), sample.truncated)
+            for examples, per_prompt in ((train, options.per_prompt), (heldout, 1))
+            for example, group in zip(
+                examples,
+                sampler.sample(
+                    [example.prompt for example in examples],
+                    per_prompt=per_prompt,
+                    generator=torch_generator(settings.seed, "completions", per_prompt),
+                ),
+                strict=True,
+            )
+            for index, sample in enumerate(group)
+        ]
+    Completion.write(rows, folder / COMPLETIONS)
+
+
+def measured_prompts(heldout: list[Example], job: Job) -> list[Example]:
+    """Choose the held-out prompts that the reward models are measured on: so many per category, benign included."""
+    count = job.settings.completions.heldout_per_category
+    chosen = evaluation_prompts(
+        heldout, per_category=count, ordinary=count, generator=numpy_generator(job.settings.seed, "measured prompts")
+    )
+    return [example for example in chosen if example.category in ALL_LABELS]
+
+
+def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
+    """Read completions as prompt id -> texts."""
+    texts: dict[str, list[str]] = {}
+    for row in Completion.read(folder / COMPLETIONS):
+        texts.setdefault(row.prompt_id, []).append(row.text)
+    return texts
