@@ -5,7 +5,7 @@ Only `tasks/` and `flows/` read these classes; the method's functions take plain
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -131,7 +131,7 @@ class RewardSettings(_Section):
     """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
 
     @model_validator(mode="after")
-    def _layers_fit(self) -> Self:
+    def _layers_fit(self) -> "RewardSettings":
         if self.adapted_layers > self.depth:
             raise ValueError(f"adapted_layers = {self.adapted_layers} must not exceed depth = {self.depth}")
         return self

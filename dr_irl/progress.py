@@ -5,13 +5,14 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 
+@runtime_checkable
 class Meter(Protocol):
     """Counts the units of one stage."""
 
@@ -20,6 +21,7 @@ class Meter(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Opens one meter for each stage that lasts."""
 
@@ -56,7 +58,7 @@ class ConsoleProgress:
                 console=self._console,
             )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ConsoleProgress":
         """Start the live display, if there is one."""
         if self._live is not None:
             self._live.start()
@@ -86,7 +88,7 @@ class _LiveMeter:
         self._live = live
         self._task = live.add_task(name, total=total, unit=unit, readings="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_LiveMeter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,7 +111,7 @@ class _PlainMeter:
         self._start = self._printed = time.monotonic()
         self._lock = Lock()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_PlainMeter":
         return self
 
     def __exit__(self, *_: object) -> None:

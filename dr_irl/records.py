@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+Row = TypeVar("Row", bound="TableRow")
 
 _STRINGS = pa.list_(pa.string())
 _ARROW_TYPES: dict[Any, pa.DataType] = {
@@ -33,13 +35,13 @@ class TableRow:
         )
 
     @classmethod
-    def write(cls, rows: Iterable[Self], path: Path) -> None:
+    def write(cls: type[Row], rows: Iterable[Row], path: Path) -> None:
         """Write rows to one zstd Parquet file."""
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=cls.schema())  # pyright: ignore[reportArgumentType]
         pq.write_table(table, path, compression="zstd")
 
     @classmethod
-    def read(cls, path: Path) -> list[Self]:
+    def read(cls: type[Row], path: Path) -> list[Row]:
         """Read the rows that `write` wrote."""
         lists = [f.name for f in cls.schema() if pa.types.is_list(f.type)]
         rows = pq.read_table(path, schema=cls.schema()).to_pylist()

@@ -17,9 +17,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def fingerprint_of(
-    stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str], modules: Iterable[str]
-) -> str:
+def fingerprint_of(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str], modules: Iterable[str]) -> str:
     """Fingerprint one artifact (32 hex digits).
 
     Args:
@@ -82,9 +80,7 @@ def _imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
             names.add(node.module)
             names.update(
-                f"{node.module}.{alias.name}"
-                for alias in node.names
-                if _has_submodule(node.module, alias.name)
+                f"{node.module}.{alias.name}" for alias in node.names if _has_submodule(node.module, alias.name)
             )
     return names
 

@@ -1,10 +1,14 @@
 """What an artifact says of itself. It is written last: no manifest, no artifact."""
 
+import json
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from dr_irl.artifacts.filesystem import require_plain_key
+from dr_irl.errors import CorruptArtifactError, StoreError
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
@@ -49,3 +53,28 @@ class Manifest(BaseModel):
     libraries: dict[str, str] = Field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
     wall_seconds: float
+
+
+def parse_manifest(text: bytes, uri: str) -> Manifest:
+    """Parse the manifest of the artifact at `uri`.
+
+    Raises:
+        CorruptArtifactError: it does not parse, or names files outside the artifact.
+        StoreError: it was written by a newer version.
+    """
+    try:
+        seen = json.loads(text)["schema_version"]
+        # Before the fields: a newer version may well have others.
+        if int(seen) > SCHEMA_VERSION:
+            raise StoreError(
+                f"{uri}: manifest version {seen}, and this dr-irl reads up to {SCHEMA_VERSION}; upgrade dr-irl"
+            )
+        manifest = Manifest.model_validate_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptArtifactError(f"{uri}: its {MANIFEST_NAME} does not parse") from error
+    for name in manifest.files:
+        try:
+            require_plain_key(name)
+        except StoreError:
+            raise CorruptArtifactError(f"{uri}: its {MANIFEST_NAME} names {name!r}, outside the artifact") from None
+    return manifest

@@ -16,6 +16,8 @@ _PATTERNS = (
     r"\b(?:i|we)(?: really| simply| just)? (?:won't|will not|refuse|decline)\b",
     r"(?:\b(?:i am|we are|is)|\b(?:i|we)'(?:m|re))(?: \w+)?(?: sorry,?(?: but)?)? "
     r"(?:not (?:able|going|willing|comfortable|in a position|prepared|allowed)|unable|unwilling|declining|refusing)\b",
+    # "this mirror will not tell her that": a role's voice; the acts are few, for things "won't help" either
+    r"\bthis \w+ (?:won't|will not|can't|cannot) (?:tell|write|teach|mock|insult|roast|spread|condone)\b",
     # "I can't ...", but not "I can't wait" or "I can't recommend it enough"
     r"\b(?:i|we)(?: really| simply| just)? (?:can't|cannot|can not|couldn't|could not)(?: \w+ly)? "
     r"(?!wait|stress|believe|emphasi[sz]e|overstate|imagine|thank|help but|remember|[^.!?\n]* enough\b)\w+",

@@ -135,6 +135,7 @@ def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, dev
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"model {name!r} in {folder} cannot be loaded: {error}") from error
+    model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -19,10 +19,10 @@ class SplitDecoder:
     """Two views of one decoder, which hold its very modules, adapters included."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, *, upper_layers: int) -> None:
-        """Split below the topmost `upper_layers` layers."""
+        """Split below the topmost `upper_layers` layers, or below all where there are fewer."""
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         decoder = inner.get_decoder()
-        at = len(decoder.layers) - upper_layers
+        at = max(0, len(decoder.layers) - upper_layers)
         self._lower = _view(decoder, decoder.layers[:at], nn.Identity())
         self._upper = _view(decoder, decoder.layers[at:], decoder.norm)
 

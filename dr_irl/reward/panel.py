@@ -90,11 +90,12 @@ class RewardPanel:
         unknown = sorted({name for route in routes for name in route} - set(self._calibrations))
         if unknown:
             raise DataError(f"no reward model for {', '.join(unknown)}; there are {', '.join(self.categories)}")
-        rows_by_prompt: dict[str, list[int]] = {}  # a prompt has one category
-        for row, prompt in enumerate(prompts):
-            rows_by_prompt.setdefault(prompt, []).append(row)
+        rows_by_prompt: dict[tuple[str, ...], list[int]] = {}  # the same prompt under two models is two prompts
+        for row, key in enumerate(zip(prompts, *routes, strict=True)):
+            rows_by_prompt.setdefault(key, []).append(row)
         groups = list(rows_by_prompt.values())
-        bundles = self._backbone.bundles(list(rows_by_prompt), [[responses[row] for row in rows] for rows in groups])
+        texts = [prompts[rows[0]] for rows in groups]
+        bundles = self._backbone.bundles(texts, [[responses[row] for row in rows] for rows in groups])
         features = self._backbone.features(bundles)
         return [self._route(route, groups, bundles, features) for route in routes]
 

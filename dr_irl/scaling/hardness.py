@@ -13,7 +13,12 @@ Encode = Callable[[Sequence[str]], Float[np.ndarray, "texts dims"]]
 """Text -> unit-length embeddings."""
 
 _MIN_CLAUSE_WORDS = 3
-_BOUNDARY = re.compile(r"(?<=[.!?;:。！？；：])\s*|\n+|\s[-–—]\s|(?<=,)\s+(?=(?:and|but|or|so|because|which|while|if)\b)")
+_BOUNDARY = re.compile(
+    # Only Chinese punctuation ends a clause without a space: 3.5, 10:30 and e.g. stay whole. A closing quote belongs
+    # to the clause that it closes.
+    r"(?<=[.!?;:])\s+|(?<=[.!?][\"'”’)])\s+|(?<=[。！？；：])(?![”’」』）])\s*|(?<=[。！？；：][”’」』）])\s*"
+    r"|\n+|\s[-–—]\s|(?<=,)\s+(?=(?:and|but|or|so|because|which|while|if)\b)"
+)
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|Mr|Mrs|Ms|Dr|Prof|vs|No|approx)\.$", re.IGNORECASE)
 
 
@@ -51,7 +56,7 @@ def distances(
     *,
     level: Literal["clauses", "whole"],
 ) -> list[float]:
-    """d = 1 - W of each completion to its own demonstration; every distinct clause is encoded once."""
+    """D = 1 - W of each completion to its own demonstration; every distinct clause is encoded once."""
     split = split_clauses if level == "clauses" else _whole
     parts = [(split(c), split(d)) for c, d in zip(completions, demonstrations, strict=True)]
     # Sorted: which texts share a batch of the encoder must not depend on the order they came in.

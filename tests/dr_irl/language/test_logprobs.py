@@ -1,0 +1,51 @@
+"""Log-probabilities and entropies of answers against torch.distributions."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Categorical
+
+from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
+from dr_irl.language.packing import Bundle, pack
+
+PACKED = pack([Bundle([5, 6], [[1, 2], [3]]), Bundle([7], [[4]])], pad=0)
+STATES = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+HEAD = nn.Linear(8, 9, bias=False).requires_grad_(False)
+HEAD.weight.copy_(torch.randn(9, 8, generator=torch.Generator().manual_seed(1)))
+# the state before each answer token: the prompt's last, then the answer's own tokens
+SOURCES = [[(0, 1), (0, 2)], [(0, 1)], [(1, 0)]]
+TOKENS = [[1, 2], [3], [4]]
+
+
+def scored(temperature: float) -> AnswerLogprobs:
+    return answer_logprobs(STATES, HEAD, PACKED, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_logprobs_are_those_of_the_distribution(temperature: float) -> None:
+    for row, sources in enumerate(SOURCES):
+        for column, (r, p) in enumerate(sources):
+            expected = Categorical(logits=HEAD(STATES[r, p]) / temperature).log_prob(torch.tensor(TOKENS[row][column]))
+            torch.testing.assert_close(scored(temperature).logprobs[row, column], expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_entropies_are_those_of_the_distribution(temperature: float) -> None:
+    for row, sources in enumerate(SOURCES):
+        for column, (r, p) in enumerate(sources):
+            expected = Categorical(logits=HEAD(STATES[r, p]) / temperature).entropy()
+            torch.testing.assert_close(scored(temperature).entropy[row, column], expected)
+
+
+def test_padding_scores_zero() -> None:
+    assert (scored(1.0).logprobs[1:, 1].tolist(), scored(1.0).entropy[1:, 1].tolist()) == ([0, 0], [0, 0])
+
+
+def test_entropy_carries_no_gradient() -> None:
+    found = answer_logprobs(STATES.clone().requires_grad_(), HEAD, PACKED)
+    assert (found.logprobs.requires_grad, found.entropy.requires_grad) == (True, False)
+
+
+def test_scores_are_float32_even_of_bfloat16_states() -> None:
+    head = nn.Linear(8, 9, bias=False, dtype=torch.bfloat16)
+    assert answer_logprobs(STATES.bfloat16(), head, PACKED).logprobs.dtype == torch.float32

@@ -1,0 +1,38 @@
+"""Group-relative advantages."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dr_irl.policy.advantages import group_advantages, zero_variance
+
+groups = st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5)
+
+
+@given(groups, st.floats(0.1, 5))
+def test_advantages_of_a_group_sum_to_zero(rewards: list[list[float]], factor: float) -> None:
+    alpha = torch.full((len(rewards),), factor, dtype=torch.float64)
+    found = group_advantages(torch.tensor(rewards, dtype=torch.float64), alpha, tolerance=1e-4)
+    assert found.sum(dim=1).abs().max().item() < 1e-9
+
+
+def test_equal_rewards_give_zero_advantage() -> None:
+    assert group_advantages(torch.tensor([[0.1, 0.1, 0.1]]), torch.tensor([2.0]), tolerance=0.0).tolist() == [[0, 0, 0]]
+
+
+def test_rewards_within_the_tolerance_count_as_equal() -> None:
+    found = group_advantages(torch.tensor([[1.0, 1.05]]), torch.tensor([1.0]), tolerance=0.1)
+    assert found.tolist() == [[0.0, 0.0]]
+
+
+def test_advantages_by_hand() -> None:
+    # mean 2, standard deviation 1 with n - 1; then mean 4, standard deviation 2
+    found = group_advantages(torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]), torch.tensor([2.0, 0.5]), tolerance=0.0)
+    expected = [-2 / 1.0001, 0, 2 / 1.0001, -1 / 2.0001, 0, 1 / 2.0001]
+    assert found.flatten().tolist() == pytest.approx(expected)
+
+
+def test_groups_of_zero_variance_are_told() -> None:
+    rewards = torch.tensor([[1.0, 1.0], [1.0, 1.5]])
+    assert zero_variance(rewards, tolerance=0.1).tolist() == [True, False]
