@@ -25,8 +25,9 @@ _PATTERNS = (
     r"\b(?:i|we)(?: must| have to|'ll have to| will have to|'d| would| need to|'m going to|'ll)"
     r"(?: respectfully| politely| really| strongly| much)? (?:decline|refuse|pass|rather not|prefer not)\b",
     # "that isn't something I can do", "mocking his weight is not something I help with"
-    r"(?:\b(?:is|are)n't|(?:\b(?:is|are)|'s)(?: simply| really| just)? not) (?:something|anything|a \w+|text|content|help)"
-    r"(?: that)? (?:i|we)(?:'m| am|'ll| will|'d| would| can| could)?(?:n't| not)?\b",
+    r"(?:\b(?:is|are)n't|(?:\b(?:is|are)|'s)(?: simply| really| just)? not) "
+    r"(?:something|anything|a \w+|text|content|help)(?: that)? "
+    r"(?:i|we)(?:'m| am|'ll| will|'d| would| can| could)?(?:n't| not)?\b",
     r"\bnot (?:something|anything) (?:i|we)\b",
     r"\b(?:that|this)(?:'s| is) (?:off the table|out of bounds|a no from me|where i draw the line)\b",
     r"\bas an ai\b[^.!?\n]{0,80}\b(?:can't|cannot|won't|not able|unable|not allowed|not programmed)\b",

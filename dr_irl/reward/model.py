@@ -53,7 +53,9 @@ def save_reward_adapter(model: PeftModel, name: str, folder: Path) -> None:
 class RewardBackbone:
     """A reward model whose frozen lower layers run once per text, whichever adapter is active above them."""
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, adapted_layers: int, limit: int) -> None:
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, adapted_layers: int, limit: int
+    ) -> None:
         """Split `model` below its adapters; answers are cut at `limit` tokens."""
         self.model, self.tokenizer, self.limit = model, tokenizer, limit
         self._decoder = SplitDecoder(model, upper_layers=adapted_layers)

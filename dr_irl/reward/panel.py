@@ -111,5 +111,5 @@ class RewardPanel:
             for g, values in zip(chosen, raw, strict=True):
                 rewards[groups[g]] = (values - calibration.mean) / calibration.std
         if not torch.isfinite(rewards).all():
-            raise DivergenceError("a reward is not finite; lower reward.learning_rate and train the reward models again")
+            raise DivergenceError("a reward is not finite; lower reward.learning_rate and train the rewards again")
         return rewards

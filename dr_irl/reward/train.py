@@ -121,7 +121,9 @@ def train_reward_model(
             grouped = rewards.view(len(batch), -1)
             loss = objective.loss(grouped[:, 0], grouped[:, 1:])
             if not torch.isfinite(loss):
-                raise DivergenceError(f"the reward loss is {loss.item()} at step {len(losses)}; lower reward.learning_rate")
+                raise DivergenceError(
+                    f"the reward loss is {loss.item()} at step {len(losses)}; lower reward.learning_rate"
+                )
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -19,11 +19,11 @@ from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import ScalingRule
 
 NAME = "bundled:tiny-random-lm"
-LETTER = "e"
+LETTER = "P"
 PROMPTS = [
-    TrainingPrompt("i", "mock him", "insult", "eee", 0.6, 0.5),
-    TrainingPrompt("p", "hurt him", "physical_harm", "ee", 0.3, 0.5),
-    TrainingPrompt("b", "hi", BENIGN, "e", 0.0, 0.0),
+    TrainingPrompt("i", "mock him", "insult", "PPP", 0.6, 0.5),
+    TrainingPrompt("p", "hurt him", "physical_harm", "PP", 0.3, 0.5),
+    TrainingPrompt("b", "hi", BENIGN, "P", 0.0, 0.0),
 ]
 OPTIONS = Grpo(
     steps=2,
@@ -125,9 +125,8 @@ def two_steps() -> Run:
 
 
 def test_rewarded_letter_becomes_more_frequent() -> None:
-    options = replace(OPTIONS, steps=40, group_size=16, kl_weight=0.0, learning_rate=0.05)
-    rewards = logged(Run(LetterPanel(), options).go(), "reward")
-    assert sum(rewards[-5:]) / 5 > 3 * sum(rewards[:5]) / 5
+    rewards = logged(Run(LetterPanel(), replace(OPTIONS, steps=16, group_size=16, kl_weight=0.0)).go(), "reward")
+    assert rewards[0] < 0.02 and sum(rewards[-4:]) / 4 > 0.1
 
 
 def test_kl_is_zero_at_the_first_step(two_steps: Run) -> None:
