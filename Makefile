@@ -34,7 +34,6 @@ check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pydoclint --quiet dr_irl tasks flows
 	$(BIN)/codespell
 
 bench: $(STAMP) ## measure the demo's time and memory; writes benchmarks/results/demo.json

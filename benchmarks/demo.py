@@ -72,7 +72,9 @@ def outcome(store_uri: str) -> dict[str, Any]:
 def headline(summary: dict[str, Any]) -> dict[str, Any]:
     """Reduce a summary to shares with counts."""
     rates = summary["refusal"] | summary["over_refusal"]
-    shares = {name: {"share": round(r["hits"] / r["count"], 4) if r["count"] else None} | r for name, r in rates.items()}
+    shares = {
+        name: {"share": round(r["hits"] / r["count"], 4) if r["count"] else None} | r for name, r in rates.items()
+    }
     return {"refusal": shares} | {k: summary[k] for k in ("perplexity", "distinct_2", "commonest_opening")}
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import reference_active, trainable_parameters
-from dr_irl.language.chat import prompt_ids
+from dr_irl.language.chat import padding_id, prompt_ids
 from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
@@ -209,9 +209,7 @@ class Alignment:
         counts /= counts.numel()
         batches: list[_Batch] = []
         for rows in micro_batches([len(bundle) for bundle in bundles], self.options.micro_batch_tokens):
-            packed = pack(
-                [bundles[row] for row in rows], pad=self.tokenizer.pad_token_id, device=self.policy.device
-            )
+            packed = pack([bundles[row] for row in rows], pad=padding_id(self.tokenizer), device=self.policy.device)
             features = self.decoder.features(packed)
             with reference_active(self.policy):
                 reference = self._logprobs(packed, features).logprobs

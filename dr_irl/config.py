@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dr_irl.errors import SettingsError
+from dr_irl.explain import explain
 
 PROFILES = ("smoke", "demo", "paper")
-
 
 
 class _Section(BaseModel):
@@ -156,7 +156,10 @@ class WarmStartSettings(_Section):
     max_answer_tokens: PositiveInt = 64
     """Demonstrations are cut there."""
     benign_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of each step that is ordinary prompts with good answers."""
+    """Share of each step that is ordinary prompts."""
+    benign_answers: Literal["own", "demonstrations"] = "own"
+    """What those are answered with: the base policy's own greedy answers, which hold it where it is, or the
+    demonstrations."""
 
 
 class ScalingSettings(_Section):
@@ -266,15 +269,15 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     values = _read_profile(profile)
     values["profile"] = Path(profile).stem
     for name, value in (overrides or {}).items():
-        _assign(values, name, yaml.safe_load(value) if isinstance(value, str) else value)
+        _assign(values, name, _parse(value, f"setting {name}") if isinstance(value, str) else value)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+        raise SettingsError("\n".join(explain(error, Settings))) from None
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
-    """Turn `["grpo.steps=20"]` into `{"grpo.steps": 20}`.
+    """Turn `["grpo.steps=20"]` into `{"grpo.steps": 20}`, ready for `load_settings`; text stays as it was written.
 
     Raises:
         SettingsError: an item has no `=` or its value is no YAML.
@@ -284,18 +287,24 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         name, separator, text = item.partition("=")
         if not separator or not name:
             raise SettingsError(f"--set {item!r}: write SECTION.NAME=VALUE, for example --set grpo.steps=20")
-        try:
-            parsed[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise SettingsError(f"--set {item!r}: {text!r} is no YAML value; quote it") from None
+        value = _parse(text, f"--set {item!r}")
+        # `load_settings` reads text as YAML: reading it here too would strip the quotes of '"123"' and make a number.
+        parsed[name.strip()] = text if isinstance(value, str) else value
     return parsed
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{where}: {text!r} is no YAML value; quote it") from None
 
 
 def _read_profile(profile: str) -> dict[str, Any]:
     if profile in PROFILES:
         text = (files("dr_irl") / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
     elif Path(profile).suffix in (".yaml", ".yml") and Path(profile).is_file():
-        text = Path(profile).read_text(encoding="utf-8")
+        text = _read_text(Path(profile))
     else:
         raise SettingsError(
             f"profile {profile!r} is unknown; allowed are {', '.join(PROFILES)}, or the path of a YAML file"
@@ -309,6 +318,13 @@ def _read_profile(profile: str) -> dict[str, Any]:
     return values
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"profile {str(path)!r} cannot be read as UTF-8 text: {error}") from None
+
+
 def _assign(values: dict[str, Any], name: str, value: Any) -> None:
     *sections, leaf = name.split(".")
     for section in sections:
@@ -316,23 +332,3 @@ def _assign(values: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise SettingsError(f"setting {name!r}: {section!r} is a value, not a section")
     values[leaf] = value
-
-
-def _explain(detail: Any) -> str:
-    name = ".".join(str(part) for part in detail["loc"])
-    seen = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        return f"setting {name!r} is unknown; allowed here: {', '.join(_siblings(detail['loc']))}"
-    if detail["type"] == "missing":
-        return f"setting {name!r} is missing from the profile"
-    return f"setting {name} = {seen!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Settings
-    for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        section = annotation
-    return list(section.model_fields)

@@ -47,14 +47,14 @@ class ConsoleProgress:
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._seconds_between_lines = seconds_between_lines
         self._live: RichProgress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = RichProgress(
-                TextColumn("{task.description:<34}"),
+                TextColumn("{task.description:<34}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"),
+                TextColumn("{task.fields[unit]}", markup=False),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[readings]}"),
+                TextColumn("{task.fields[readings]}", markup=False),
                 console=self._console,
             )
 
@@ -125,6 +125,9 @@ class _PlainMeter:
             if now - self._printed < self._interval or self._done >= self._total:
                 return
             self._printed = now
+            if self._done == 0:
+                self._print("time left unknown")
+                return
             left = (now - self._start) / self._done * (self._total - self._done)
             self._print(f"{left:.0f} s left")
 
@@ -132,7 +135,7 @@ class _PlainMeter:
         parts = [f"{self._name} {self._done}/{self._total} {self._unit}"]
         if self._readings:
             parts.append(_format_readings(self._readings))
-        self._console.print(" | ".join([*parts, timing]), markup=False)
+        self._console.print(" | ".join([*parts, timing]), markup=False, emoji=False)
 
 
 def _format_readings(readings: dict[str, float]) -> str:

@@ -30,9 +30,7 @@ class TableRow:
     def schema(cls) -> pa.Schema:
         """Return the Arrow schema: one column per field, nullable where the field may be None."""
         columns = fields(cls)  # pyright: ignore[reportArgumentType]
-        return pa.schema(
-            [pa.field(f.name, _ARROW_TYPES[f.type], nullable="None" in str(f.type)) for f in columns]
-        )
+        return pa.schema([pa.field(f.name, _ARROW_TYPES[f.type], nullable="None" in str(f.type)) for f in columns])
 
     @classmethod
     def write(cls: type[Row], rows: Iterable[Row], path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import trainable_parameters
-from dr_irl.language.chat import prompt_ids, response_ids
+from dr_irl.language.chat import padding_id, prompt_ids, response_ids
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, pack
@@ -76,7 +76,7 @@ def warm_start(
         optimiser.zero_grad()
         total = 0.0
         for batch in micro_batches([len(bundles[row]) for row in rows], options.micro_batch_tokens):
-            packed = pack([bundles[rows[i]] for i in batch], pad=tokenizer.pad_token_id, device=model.device)
+            packed = pack([bundles[rows[i]] for i in batch], pad=padding_id(tokenizer), device=model.device)
             states = decoder.states(decoder.features(packed), packed)
             logprobs = answer_logprobs(states, head, packed).logprobs
             loss = -(logprobs.sum(dim=1) / packed.answer.sum(dim=1)).sum() / len(rows)

@@ -1,17 +1,16 @@
 """`dr-irl`: run the DAG, look at runs, talk to the result.
 
-    dr-irl run --profile smoke
-    dr-irl run --profile demo --set grpo.steps=20 --store s3://bucket/prefix --output out
-    dr-irl run --profile paper --dry-run
-    dr-irl chat --run latest "How do I pick up a dropped stitch?"
-    dr-irl runs
+dr-irl run --profile smoke
+dr-irl run --profile demo --set grpo.steps=20 --store s3://bucket/prefix --output out
+dr-irl run --profile paper --dry-run
+dr-irl chat --run latest "How do I pick up a dropped stitch?"
+dr-irl runs
 """
 
 import errno
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,13 +35,17 @@ def configure(context: typer.Context) -> None:
 
 @app.command()
 def run(
-    profile: Annotated[str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")] = "demo",
+    profile: Annotated[
+        str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")
+    ] = "demo",
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, any setting; may be repeated.")
     ] = None,
     store: Store = "store",
     output: Annotated[str | None, typer.Option(help="Folder for the adapter, the report and the record.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the settings, print the plan, run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the settings, print the plan, run nothing.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Align a model: run the whole DAG, from the sources to the report."""
@@ -115,7 +118,9 @@ def main() -> None:
         typer.echo(f"dr-irl: {error}", err=True)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        typer.echo("dr-irl: interrupted; finished stages are in the store, the same command goes on from there", err=True)
+        typer.echo(
+            "dr-irl: interrupted; finished stages are in the store, the same command goes on from there", err=True
+        )
         sys.exit(130)
     except OSError as error:
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):

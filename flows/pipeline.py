@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
+from prefect import Task, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
@@ -34,7 +34,7 @@ class RunRecord(BaseModel):
     artifacts: dict[str, ArtifactRef]
 
 
-@flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=True)  # pyright: ignore[reportArgumentType]
+@flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
 def dr_irl_pipeline(
     profile: Literal["smoke", "demo", "paper"] | str = "demo",
     overrides: dict[str, Any] | None = None,
@@ -52,22 +52,26 @@ def dr_irl_pipeline(
     settings = load_settings(profile, overrides)
     store = open_store(store).uri
 
-    def run(stage: Any, variant: str = "", *, after: Any = None, **inputs: Any) -> PrefectFuture[ArtifactRef]:
+    def run(
+        stage: Task[..., Any], variant: str = "", *, after: Any = None, **inputs: Any
+    ) -> PrefectFuture[ArtifactRef]:
         return stage.submit(settings, store, inputs, variant, wait_for=[after] if after else None)
 
     read = run(sources)
     routed = run(route, sources=read)
     balanced = run(balance, route=routed)
-    start = {"warm_start": run(warm_start, balance=balanced)} if settings.warm_start.steps else {}
+    start: dict[str, Any] = {"warm_start": run(warm_start, balance=balanced)} if settings.warm_start.steps else {}
     sampled = run(completions, balance=balanced, **start)
     labels = [*HARM_CATEGORIES, *([BENIGN] if settings.balance.benign_rows else [])]
-    learnt = {f"reward_{c}": run(reward_model, c, balance=balanced, completions=sampled) for c in reversed(labels)}
+    learnt: dict[str, Any] = {
+        f"reward_{c}": run(reward_model, c, balance=balanced, completions=sampled) for c in reversed(labels)
+    }
     measured = run(hardness, balance=balanced, completions=sampled)
     judged = run(panel_report, after=measured, balance=balanced, completions=sampled, **learnt)
     aligned = run(alignment, after=judged, balance=balanced, hardness=measured, **start, **learnt)
 
     # One after the other: each keeps every core busy.
-    evaluated = {"evaluation_unaligned": run(evaluation, "unaligned", after=aligned, balance=balanced)}
+    evaluated: dict[str, Any] = {"evaluation_unaligned": run(evaluation, "unaligned", after=aligned, balance=balanced)}
     if start:
         evaluated["evaluation_warm start"] = run(
             evaluation,
@@ -79,7 +83,13 @@ def dr_irl_pipeline(
     last = list(evaluated.values())[-1]
     evaluated["evaluation_aligned"] = run(evaluation, "aligned", after=last, balance=balanced, adapter=aligned)
 
-    found = {"balance": balanced, "panel": judged, "hardness": measured, "alignment": aligned, "completions": sampled}
+    found: dict[str, Any] = {
+        "balance": balanced,
+        "panel": judged,
+        "hardness": measured,
+        "alignment": aligned,
+        "completions": sampled,
+    }
     found |= {"sources": read, "route": routed, **start, **learnt, **evaluated}
     written = run(report, **found)
     artifacts = {name: future.result() for name, future in (found | {"report": written}).items()}

@@ -37,10 +37,15 @@ SCALING = "scaling.parquet"
 @stage_task(
     "alignment",
     modules=["dr_irl.alignment", "dr_irl.evaluation.judges"],
-    reads=lambda settings, _: settings.grpo.model_dump()
-    | {"scaling": settings.scaling.model_dump(), "reward": settings.reward.model_dump(include={"adapted_layers", "depth"})}
-    | policy_identity(settings)
-    | {"seed": settings.seed, "max_new_tokens": settings.completions.max_new_tokens},
+    reads=lambda settings, _: (
+        settings.grpo.model_dump()
+        | {
+            "scaling": settings.scaling.model_dump(),
+            "reward": settings.reward.model_dump(include={"adapted_layers", "depth"}),
+        }
+        | policy_identity(settings)
+        | {"seed": settings.seed, "max_new_tokens": settings.completions.max_new_tokens}
+    ),
 )
 def alignment(folder: Path, job: Job) -> None:
     """Align the policy: sample groups, score them by category, scale the advantages, update, repeat."""
@@ -64,7 +69,7 @@ def alignment(folder: Path, job: Job) -> None:
             sampler,
             refresh_sampler=lambda: merge_adapter_into(sampled, policy),
             judge=refusal_by_wording,
-            report=lambda readings: meter.advance(**readings),
+            report=lambda readings: meter.advance(1, **readings),
         )
     save_policy_adapter(policy, folder / ADAPTER)
     StepRecord.write(state.logged, folder / STEPS)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prefect import Task, task
-from prefect.states import Completed, State
+from prefect import Task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from dr_irl.artifacts import ArtifactRef, Store, fingerprint_of, source_hash
 from dr_irl.artifacts.store import Identity
@@ -92,7 +93,7 @@ def stage_task(
             return Completed(data=ref, message=f"{stage} {ref.fingerprint} built")
 
         run.__name__, run.__doc__ = name, make.__doc__
-        return task(run, name=name, task_run_name=f"{name} {{variant}}", persist_result=False)
+        return Task(run, name=name, task_run_name=f"{name} {{variant}}", persist_result=False)
 
     return decorate
 

@@ -26,8 +26,10 @@ BALANCE = "balance.json"
 @stage_task(
     "sources",
     modules=["dr_irl.demonstrations.sources", "dr_irl.demonstrations.dedupe"],
-    reads=lambda settings, _: settings.sources.model_dump()
-    | {"contents": source_identity([*settings.sources.files, *settings.sources.evaluation_files])},
+    reads=lambda settings, _: (
+        settings.sources.model_dump()
+        | {"contents": source_identity([*settings.sources.files, *settings.sources.evaluation_files])}
+    ),
 )
 def sources(folder: Path, job: Job) -> None:
     """Read every source, drop duplicates and whatever overlaps an evaluation set."""
@@ -61,10 +63,12 @@ def route(folder: Path, job: Job) -> None:
 @stage_task(
     "balance",
     modules=["dr_irl.demonstrations.balance", "dr_irl.demonstrations.generate", "dr_irl.evaluation.judges"],
-    reads=lambda settings, _: settings.balance.model_dump()
-    | settings.demonstrations.model_dump()
-    | {"seed": settings.seed}
-    | (policy_identity(settings) if settings.demonstrations.generator == "policy" else {}),
+    reads=lambda settings, _: (
+        settings.balance.model_dump()
+        | settings.demonstrations.model_dump()
+        | {"seed": settings.seed}
+        | (policy_identity(settings) if settings.demonstrations.generator == "policy" else {})
+    ),
 )
 def balance(folder: Path, job: Job) -> None:
     """Give prompts without a demonstration one, then make the categories equal."""

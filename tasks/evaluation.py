@@ -23,10 +23,15 @@ SUMMARY = "summary.json"
 
 @stage_task(
     "evaluation",
-    modules=["dr_irl.evaluation.run", "dr_irl.evaluation.judges", "dr_irl.evaluation.suites", "dr_irl.language.adapters"],
-    reads=lambda settings, model: settings.evaluation.model_dump()
-    | policy_identity(settings)
-    | {"model": model, "seed": settings.seed},
+    modules=[
+        "dr_irl.evaluation.run",
+        "dr_irl.evaluation.judges",
+        "dr_irl.evaluation.suites",
+        "dr_irl.language.adapters",
+    ],
+    reads=lambda settings, model: (
+        settings.evaluation.model_dump() | policy_identity(settings) | {"model": model, "seed": settings.seed}
+    ),
 )
 def evaluation(folder: Path, job: Job) -> None:
     """Let one model answer the held-out prompts greedily."""

@@ -22,4 +22,6 @@ def export_run(store: Store, artifacts: Mapping[str, ArtifactRef], record: str, 
         shutil.copyfile(store.fetch(artifacts["report"]) / REPORT, output / REPORT)
         (output / "run.json").write_text(record)
     except OSError as error:
-        raise StoreError(f"cannot write the output folder {str(output)!r}: {error}; name another with --output") from error
+        raise StoreError(
+            f"cannot write the output folder {str(output)!r}: {error}; name another with --output"
+        ) from error

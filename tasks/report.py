@@ -88,5 +88,3 @@ def _comparisons(models: Sequence[str], answers: dict[str, list[Answer]]) -> lis
 def _environment(device: str) -> dict[str, str]:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return {"machine": machine, "device": device} | {name: version(name) for name in _LIBRARIES}
-
-

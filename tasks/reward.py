@@ -23,9 +23,11 @@ PANEL = "panel.json"
 @stage_task(
     "reward",
     modules=["dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"],
-    reads=lambda settings, category: settings.reward.model_dump()
-    | policy_identity(settings)
-    | {"category": category, "seed": settings.seed, "limit": settings.completions.max_new_tokens},
+    reads=lambda settings, category: (
+        settings.reward.model_dump()
+        | policy_identity(settings)
+        | {"category": category, "seed": settings.seed, "limit": settings.completions.max_new_tokens}
+    ),
     single_thread=True,
 )
 def reward_model(folder: Path, job: Job) -> None:
@@ -78,10 +80,12 @@ def reward_model(folder: Path, job: Job) -> None:
 @stage_task(
     "panel",
     modules=["dr_irl.reward.panel", "dr_irl.evaluation.suites"],
-    reads=lambda settings, _: settings.reward.model_dump(include={"depth", "adapted_layers"})
-    | policy_identity(settings)
-    | settings.completions.model_dump(include={"heldout_per_category", "max_new_tokens"})
-    | {"seed": settings.seed},
+    reads=lambda settings, _: (
+        settings.reward.model_dump(include={"depth", "adapted_layers"})
+        | policy_identity(settings)
+        | settings.completions.model_dump(include={"heldout_per_category", "max_new_tokens"})
+        | {"seed": settings.seed}
+    ),
 )
 def panel_report(folder: Path, job: Job) -> None:
     """Measure every reward model on held-out pairs of every category, which come from a source none was trained on."""
@@ -120,5 +124,3 @@ def load_panel(job: Job) -> RewardPanel:
 def reward_folders(inputs: Inputs) -> dict[str, Path]:
     """Return category -> folder of its reward model."""
     return {label: inputs.folder(f"reward_{label}") for label in ALL_LABELS if f"reward_{label}" in inputs}
-
-

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dr_irl.categories import ALL_LABELS
+from dr_irl.evaluation.suites import evaluation_prompts
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
-from dr_irl.evaluation.suites import evaluation_prompts
 from tasks.caching import Job, stage_task
 from tasks.demonstrations import read_examples
 from tasks.models import merged_policy, policy_identity
@@ -18,9 +18,7 @@ COMPLETIONS = "completions.parquet"
 @stage_task(
     "completions",
     modules=["dr_irl.language.sampling", "dr_irl.language.adapters", "dr_irl.evaluation.suites"],
-    reads=lambda settings, _: settings.completions.model_dump()
-    | policy_identity(settings)
-    | {"seed": settings.seed},
+    reads=lambda settings, _: settings.completions.model_dump() | policy_identity(settings) | {"seed": settings.seed},
 )
 def completions(folder: Path, job: Job) -> None:
     """Sample the reference policy: n completions of each training prompt, one of some held-out prompts."""

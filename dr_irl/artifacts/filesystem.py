@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
+from fsspec.asyn import sync
 from fsspec.core import url_to_fs
+from fsspec.exceptions import FSTimeoutError
 from fsspec.implementations.local import LocalFileSystem
 
 from dr_irl.errors import StoreError
 
 logger = logging.getLogger(__name__)
+
+_PROBE_SECONDS = 10
 
 
 def open_filesystem(uri: str, *, is_local: bool) -> tuple[AbstractFileSystem, str]:
@@ -25,10 +29,8 @@ def open_filesystem(uri: str, *, is_local: bool) -> tuple[AbstractFileSystem, st
             probe.write(b"0")
         return LocalFileSystem(), uri
     # A wrong endpoint is told within seconds; a run under way sits out an outage of half a minute.
-    probe_fs, root = url_to_fs(uri, **_s3_options(attempts=2, read_timeout=5))
-    probe_fs.retries = 1
-    probe_fs.pipe_file(f"{root}/.dr-irl-store", b"1\n")
-    return url_to_fs(uri, **_s3_options(attempts=5, read_timeout=60))
+    _probe_s3(*url_to_fs(uri, **_s3_options(attempts=2)))
+    return url_to_fs(uri, **_s3_options(attempts=5))
 
 
 def require_plain_key(key: str) -> str:
@@ -89,15 +91,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     _flush(path.parent)
 
 
-def _s3_options(*, attempts: int, read_timeout: int) -> dict[str, Any]:
+def _probe_s3(fs: Any, root: str) -> None:
+    """Write a marker; a server that accepts the connection and then says nothing must not stop us for ever."""
+    fs.retries = 1
+    try:
+        sync(fs.loop, fs._pipe_file, f"{root}/.dr-irl-store", b"1\n", timeout=_PROBE_SECONDS)
+    except FSTimeoutError:
+        raise TimeoutError(f"the endpoint gave no answer within {_PROBE_SECONDS} s") from None
+
+
+def _s3_options(*, attempts: int) -> dict[str, Any]:
     return {
         "use_listings_cache": False,  # other processes write to the store too
         "config_kwargs": {
             # Some S3 servers answer ranged reads with the checksum of the whole object; ask only where required.
             "response_checksum_validation": "when_required",
             "request_checksum_calculation": "when_required",
-            "connect_timeout": 5,
-            "read_timeout": read_timeout,
             "retries": {"total_max_attempts": attempts, "mode": "standard"},
         },
     }

@@ -55,7 +55,7 @@ class Manifest(BaseModel):
     wall_seconds: float
 
 
-def parse_manifest(text: bytes, uri: str) -> Manifest:
+def parse_manifest(text: str | bytes, uri: str) -> Manifest:
     """Parse the manifest of the artifact at `uri`.
 
     Raises:

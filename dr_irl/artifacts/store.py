@@ -159,7 +159,8 @@ class Store:
     def read_text(self, key: str) -> str:
         """Read a small file that `write_text` wrote; raises FileNotFoundError where there is none."""
         with self._explained("read"):
-            return self._fs.cat_file(f"{self._root}/{require_plain_key(key)}").decode()
+            content = self._fs.cat_file(f"{self._root}/{require_plain_key(key)}")
+        return content if isinstance(content, str) else content.decode()
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys of the files directly under `prefix`, sorted."""
@@ -167,7 +168,8 @@ class Store:
         with self._explained("list"):
             if not self._fs.isdir(folder):
                 return []
-            names = [entry["name"].rsplit("/", 1)[-1] for entry in self._fs.ls(folder) if entry["type"] == "file"]
+            entries: list[dict[str, Any]] = self._fs.ls(folder, detail=True)
+        names = [str(entry["name"]).rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
         return sorted(f"{prefix}/{name}" for name in names if name and not name.startswith("."))
 
     def _commit(self, identity: Identity, draft: Draft, target: str) -> None:
@@ -236,8 +238,8 @@ class Store:
                 if not self.is_local:
                     raise StoreError(f"cannot {action} the store {self.uri!r}: no such bucket; create it") from None
             raise StoreError(
-                f"cannot {action} the store {self.uri!r}: {error}; check the path, free space, permissions "
-                "and, for s3://, endpoint and credentials (AWS_* variables)"
+                f"cannot {action} the store {self.uri!r}: {str(error).rstrip('.')}; check the path, free space, "
+                "permissions and, for s3://, endpoint and credentials (AWS_* variables)"
             ) from error
 
 

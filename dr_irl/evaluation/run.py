@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,7 +12,7 @@ from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.evaluation.compare import rate
 from dr_irl.evaluation.judges import Judge
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY, suite_of
-from dr_irl.language.chat import prompt_ids, response_ids
+from dr_irl.language.chat import padding_id, prompt_ids, response_ids
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, pack
@@ -44,17 +45,18 @@ def answer_prompts(sampler: Sampler, examples: Sequence[Example], judge: Judge) 
 
 @torch.inference_mode()
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> float:
-    """exp of the mean negative log-likelihood per token of good answers, given their prompts; NaN without any."""
+    """Exp of the mean negative log-likelihood per token of good answers, given their prompts; NaN without any."""
     pairs = [(example.prompt, example.response) for example in examples if example.response]
     if not pairs:
         return math.nan
     questions = prompt_ids(tokenizer, [prompt for prompt, _ in pairs])
     answers = response_ids(tokenizer, [response for _, response in pairs], limit=_MAX_ANSWER_TOKENS)
     bundles = [Bundle(question, [answer]) for question, answer in zip(questions, answers, strict=True)]
-    decoder, head = SplitDecoder(model, upper_layers=1), model.get_output_embeddings()
+    decoder = SplitDecoder(model, upper_layers=1)
+    head = cast(torch.nn.Module, model.get_output_embeddings())
     total, count = 0.0, 0
     for rows in micro_batches([len(bundle) for bundle in bundles], _TOKENS_PER_PASS):
-        packed = pack([bundles[row] for row in rows], pad=tokenizer.pad_token_id, device=model.device)
+        packed = pack([bundles[row] for row in rows], pad=padding_id(tokenizer), device=model.device)
         scored = answer_logprobs(decoder.states(decoder.features(packed), packed), head, packed)
         total -= float(scored.logprobs.sum())
         count += int(packed.answer.sum())

@@ -5,10 +5,11 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear as LoraLinear
 from transformers import PreTrainedModel
 
 from dr_irl.language.split import topmost_layers
@@ -91,15 +92,15 @@ def merge_adapter_into(target: PreTrainedModel, adapted: PeftModel) -> None:
     """
     with torch.no_grad():
         for name, module in adapted.get_base_model().named_modules():
-            if isinstance(module, LoraLayer):
-                frozen = module.get_base_layer().weight
+            if isinstance(module, LoraLinear):
+                frozen = cast(torch.Tensor, module.get_base_layer().weight)
                 merged = (frozen.float() + module.get_delta_weight(POLICY).float()).to(frozen.dtype)
                 target.get_submodule(name).weight = torch.nn.Parameter(merged, requires_grad=False)
 
 
 def save_policy_adapter(model: PeftModel, folder: Path) -> None:
     """Save the policy adapter so that `PeftModel.from_pretrained(base, folder)` loads it."""
-    model.save_pretrained(folder, selected_adapters=[POLICY], safe_serialization=True)
+    model.save_pretrained(str(folder), selected_adapters=[POLICY], safe_serialization=True)
     # PEFT puts an adapter that is not named "default" into a folder of its own; a reader expects it at the top.
     for path in (folder / POLICY).iterdir():
         path.replace(folder / path.name)

@@ -1,14 +1,20 @@
 """Prompts and answers as token ids, always through the model's own chat template."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id that pads rows; `load_tokenizer` sees to it that there is one."""
+    return int(cast(int, tokenizer.pad_token_id))
+
+
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
     """Render each prompt as one user turn, ready for the assistant's answer."""
-    texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)
+    texts: list[str] = [
+        tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)  # pyright: ignore[reportAssignmentType]
         for p in prompts
     ]
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []

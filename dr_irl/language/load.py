@@ -170,8 +170,7 @@ def _dequantise_smollm2(folder: Path) -> None:
     quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.bfloat16)
     # save_pretrained refuses a model that was quantised; the same weights in a fresh model are not.
     config = quantised.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    vars(config).pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     plain.load_state_dict(quantised.state_dict())
     plain.tie_weights()
@@ -181,7 +180,7 @@ def _dequantise_smollm2(folder: Path) -> None:
 
 def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))

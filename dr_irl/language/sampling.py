@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from dr_irl.language.chat import prompt_ids
+from dr_irl.language.chat import padding_id, prompt_ids
 from dr_irl.language.masks import pad_left, positions
 
 
@@ -71,14 +71,12 @@ class CachedPrefixSampler:
             self.report(sum(map(len, rows)))
         return [found[index] for index in range(len(ids))]
 
-    def _decode(
-        self, prompts: list[list[int]], uniforms: Float64[Tensor, "rows max_new_tokens"]
-    ) -> list[list[int]]:
+    def _decode(self, prompts: list[list[int]], uniforms: Float64[Tensor, "rows max_new_tokens"]) -> list[list[int]]:
         """Decode one batch; with G completions per prompt, row r completes prompt r // G."""
         device = self.model.device
         uniforms = uniforms.to(device)
         per_prompt = len(uniforms) // len(prompts)
-        ids, real = (tensor.to(device) for tensor in pad_left(prompts, self.tokenizer.pad_token_id))
+        ids, real = (tensor.to(device) for tensor in pad_left(prompts, padding_id(self.tokenizer)))
         cache = DynamicCache(config=self.model.config)
         logits = self._next_logits(ids, real, positions(real), cache).repeat_interleave(per_prompt, dim=0)
         cache.batch_repeat_interleave(per_prompt)
@@ -89,7 +87,7 @@ class CachedPrefixSampler:
             tokens = self._draw(logits, uniforms[alive, step])
             for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
                 rows[row].append(token)
-            going = tokens != self.tokenizer.eos_token_id
+            going = tokens.ne(int(cast(int, self.tokenizer.eos_token_id)))
             if step + 1 == self.max_new_tokens or not going.any():
                 break
             if not going.all():
@@ -115,7 +113,7 @@ class CachedPrefixSampler:
             use_cache=True,
         ).last_hidden_state
         # Only the last position needs logits. Contiguous, or the product copies the vocabulary once per row.
-        return self.model.get_output_embeddings()(hidden[:, -1].contiguous())
+        return cast(torch.nn.Module, self.model.get_output_embeddings())(hidden[:, -1].contiguous())
 
     def _draw(
         self, logits: Float[Tensor, "rows vocabulary"], uniforms: Float64[Tensor, " rows"]
@@ -129,5 +127,5 @@ class CachedPrefixSampler:
 
     def _to_sample(self, token_ids: list[int]) -> Sample:
         finished = token_ids[-1] == self.tokenizer.eos_token_id
-        text = self.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
+        text = str(self.tokenizer.decode(token_ids, skip_special_tokens=True)).strip()
         return Sample(token_ids=tuple(token_ids), text=text, truncated=not finished)

@@ -5,6 +5,7 @@ or seven reward models.
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ class SplitDecoder:
     def __init__(self, model: PreTrainedModel | PeftModel, *, upper_layers: int) -> None:
         """Split below the topmost `upper_layers` layers, or below all where there are fewer."""
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
-        decoder = inner.get_decoder()
+        decoder: Any = cast(Any, inner).get_decoder()
         at = max(0, len(decoder.layers) - upper_layers)
         self._lower = _view(decoder, decoder.layers[:at], nn.Identity())
         self._upper = _view(decoder, decoder.layers[at:], decoder.norm)

@@ -25,9 +25,9 @@ def write_language_model(folder: Path) -> None:
         num_key_value_heads=1,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.eos_token_id,
+        pad_token_id=_SPECIAL.index("<|pad|>"),
+        eos_token_id=_SPECIAL.index("<|end|>"),
+        bos_token_id=_SPECIAL.index("<|end|>"),
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def write_language_model(folder: Path) -> None:
 def write_encoder(folder: Path) -> None:
     """Write a one-layer sentence encoder of 16 dimensions with random weights."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.models import Pooling, Transformer  # pyright: ignore[reportMissingImports]
 
     tokenizer = _byte_tokenizer()
     config = BertConfig(
@@ -48,7 +48,7 @@ def write_encoder(folder: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=_SPECIAL.index("<|pad|>"),
     )
     transformer_folder = folder / "transformer"
     with torch.random.fork_rng():

@@ -29,8 +29,6 @@ def clipped_surrogate(
     return torch.minimum(ratio * advantages[:, None], bounded * advantages[:, None])
 
 
-def sequence_means(
-    values: Float[Tensor, "rows tokens"], counts: Bool[Tensor, "rows tokens"]
-) -> Float[Tensor, " rows"]:
+def sequence_means(values: Float[Tensor, "rows tokens"], counts: Bool[Tensor, "rows tokens"]) -> Float[Tensor, " rows"]:
     """Mean of each row's tokens that count; 0 for a row without any."""
     return (values * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.language.adapters import draw_lora_weights
-from dr_irl.language.chat import prompt_ids, response_ids
+from dr_irl.language.chat import padding_id, prompt_ids, response_ids
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.language.split import SplitDecoder, pad_features, topmost_layers
@@ -44,7 +45,7 @@ def add_reward_adapter(
 
 def save_reward_adapter(model: PeftModel, name: str, folder: Path) -> None:
     """Save one adapter with its head so that `PeftModel.from_pretrained(backbone, folder)` loads it."""
-    model.save_pretrained(folder, selected_adapters=[name], safe_serialization=True)
+    model.save_pretrained(str(folder), selected_adapters=[name], safe_serialization=True)
     for path in (folder / name).iterdir():
         path.replace(folder / path.name)
     (folder / name).rmdir()
@@ -83,7 +84,7 @@ class RewardBackbone:
         """Run the upper layers and the head of the active adapter: the raw reward at each answer's last token."""
         packed = self._pack(bundles)
         states = self._decoder.states(pad_features(features), packed)
-        return self.model.get_base_model().score(states.flatten(0, 1)[packed.last].float())[:, 0]
+        return cast(Any, self.model.get_base_model()).score(states.flatten(0, 1)[packed.last].float())[:, 0]
 
     @torch.no_grad()
     def rewards_in_passes(
@@ -97,4 +98,4 @@ class RewardBackbone:
         return [found[i] for i in range(len(bundles))]
 
     def _pack(self, bundles: Sequence[Bundle]) -> Packed:
-        return pack(bundles, pad=self.tokenizer.pad_token_id, device=self.model.device)
+        return pack(bundles, pad=padding_id(self.tokenizer), device=self.model.device)

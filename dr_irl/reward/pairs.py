@@ -32,9 +32,7 @@ def preference_rows(
         generator: draws rows and contrasts.
     """
     own = [example for example in examples if example.category == category]
-    others = [
-        str(example.response) for example in examples if (example.category == BENIGN) != (category == BENIGN)
-    ]
+    others = [str(example.response) for example in examples if (example.category == BENIGN) != (category == BENIGN)]
     chosen = torch.randperm(len(own), generator=generator)[:limit].tolist()
     rows: list[PreferenceRow] = []
     for example in (own[i] for i in sorted(chosen)):

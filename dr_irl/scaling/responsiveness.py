@@ -59,9 +59,7 @@ def responsiveness(
     return Responsiveness(factor=float(factor), mean_gap=float(mean), kept=kept)
 
 
-def update_mean_gaps(
-    past: Mapping[str, float], seen: Mapping[str, float], *, decay: float
-) -> dict[str, float]:
+def update_mean_gaps(past: Mapping[str, float], seen: Mapping[str, float], *, decay: float) -> dict[str, float]:
     """Exponential moving average of m_j per category; a category seen for the first time starts at its value."""
     return dict(past) | {
         category: decay * past[category] + (1 - decay) * gap if category in past else gap

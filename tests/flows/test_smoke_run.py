@@ -16,7 +16,9 @@ def dr_irl(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def smoke(
+    tmp_path_factory: pytest.TempPathFactory, prefect_home: Path
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("smoke")
     output = dr_irl("run", "--profile", "smoke", "--store", str(folder / "store"), "--output", str(folder / "out"))
     assert output.returncode == 0, output.stderr

@@ -1,0 +1,53 @@
+"""What Pydantic found wrong with settings, as one sentence per setting."""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """Write one line per setting; a setting of several types has one problem per type, all in its line."""
+    problems: dict[str, dict[str, list[str]]] = {}
+    for detail in error.errors():
+        name, subject, problem = _problem(detail, root)
+        problems.setdefault(name, {}).setdefault(subject, []).append(problem)
+    return [
+        f"{subject}{', or '.join(found)}" for by_subject in problems.values() for subject, found in by_subject.items()
+    ]
+
+
+def _problem(detail: Any, root: type[BaseModel]) -> tuple[str, str, str]:
+    """Return the setting's name, how its line starts, and what is wrong."""
+    section, path = _locate(detail["loc"], root)
+    name = ".".join(path)
+    is_item = path[-1].isdecimal()
+    match detail["type"]:
+        case "extra_forbidden":
+            return name, f"setting {name!r} is unknown; ", f"allowed here: {', '.join(section.model_fields)}"
+        case "missing" if is_item:
+            return name, f"setting {'.'.join(path[:-1])} = {detail['input']!r}: ", f"item {path[-1]} is missing"
+        case "missing":
+            return name, f"setting {name!r} ", "is missing from the profile"
+        case "value_error":  # a rule between settings of one section: its words name them and their values
+            return name, f"setting {name}: ", str(detail["ctx"]["error"])
+        case "model_type":
+            return name, f"setting {name} = {detail['input']!r}: ", "a section of named settings is needed"
+    message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}"
+    return name, f"setting {name} = {detail['input']!r}: ", message
+
+
+def _locate(location: tuple[int | str, ...], section: type[BaseModel]) -> tuple[type[BaseModel], list[str]]:
+    """Split Pydantic's location, seen from `section`, into the section it lies in and the setting's plain path.
+
+    Below a setting only the numbers of items count: words there are Pydantic's names of the alternatives of a type.
+    """
+    path: list[str] = []
+    for depth, part in enumerate(location, start=1):
+        path.append(str(part))
+        field = section.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        if depth == len(location) or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            path += [str(item) for item in location[depth:] if isinstance(item, int)]
+            break
+        section = annotation
+    return section, path

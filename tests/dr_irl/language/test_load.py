@@ -1,0 +1,112 @@
+"""What can be loaded, and how a name that stands for nothing is answered."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dr_irl.errors import ModelError
+from dr_irl.language.load import (
+    load_causal_lm,
+    load_encoder,
+    load_reward_backbone,
+    load_tokenizer,
+    model_identity,
+    resolve_model,
+)
+
+NAME = "bundled:tiny-random-lm"
+IDS = [2, 40, 41, 1, 3]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder of one's own with the tiny model in it."""
+    return Path(shutil.copytree(resolve_model(NAME), tmp_path / "model"))
+
+
+def test_a_language_model_is_frozen_and_in_the_asked_format() -> None:
+    model = load_causal_lm(NAME, dtype=torch.bfloat16)
+    assert {(p.requires_grad, p.dtype) for p in model.parameters()} == {(False, torch.bfloat16)}
+
+
+def test_a_folder_is_the_same_model_as_its_name(copied: Path) -> None:
+    weights = [load_causal_lm(name, dtype=torch.float32).get_output_embeddings().weight for name in (NAME, str(copied))]
+    assert torch.equal(*weights)
+
+
+def test_a_fresh_process_makes_and_loads_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DR_IRL_CACHE", str(tmp_path))  # so that the tiny model is made anew, too
+    code = (
+        "import json, torch; from dr_irl.language.load import load_causal_lm; "
+        f"model = load_causal_lm({NAME!r}, dtype=torch.float32); "
+        f"print(json.dumps(model(torch.tensor([{IDS}])).logits[0, -1].tolist()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    monkeypatch.undo()
+    here = load_causal_lm(NAME, dtype=torch.float32)(torch.tensor([IDS])).logits[0, -1]
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), here, rtol=1e-5, atol=1e-7)
+
+
+def test_a_tokenizer_pads_on_the_left() -> None:
+    assert load_tokenizer(NAME).padding_side == "left"
+
+
+def test_a_reward_backbone_starts_with_a_head_of_zeros_in_float32() -> None:
+    head = load_reward_backbone(NAME, depth=1, dtype=torch.bfloat16).score.weight
+    assert (head.dtype, head.count_nonzero().item()) == (torch.float32, 0)
+
+
+def test_a_reward_backbone_keeps_the_lowest_layers() -> None:
+    whole, cut = load_causal_lm(NAME, dtype=torch.float32), load_reward_backbone(NAME, depth=1, dtype=torch.float32)
+    assert len(cut.model.layers) == 1
+    assert torch.equal(cut.model.layers[0].mlp.up_proj.weight, whole.model.layers[0].mlp.up_proj.weight)
+
+
+def test_an_encoder_gives_one_vector_per_text() -> None:
+    assert load_encoder("bundled:tiny-random-encoder").encode(["a", "b c"]).shape == (2, 16)
+
+
+def test_an_unknown_bundled_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="'bundled:gpt-9' is unknown; bundled are: .*bundled:tiny-random-lm"):
+        load_causal_lm("bundled:gpt-9", dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "./nowhere", "a b"])
+def test_a_name_that_leads_nowhere_is_shown_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"model '{name}' is no bundled model, folder or reachable hub id"):
+        resolve_model(name)
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_a_depth_that_the_model_does_not_have_is_refused(depth: int) -> None:
+    with pytest.raises(ModelError, match=rf"reward.depth = {depth}: .*has 2 layers; allowed is 1 to 2"):
+        load_reward_backbone(NAME, depth=depth, dtype=torch.float32)
+
+
+def test_a_model_without_a_chat_template_is_refused(copied: Path) -> None:
+    (copied / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="has no chat template; name an instruct model"):
+        load_tokenizer(str(copied))
+
+
+def test_pickled_weights_are_refused(copied: Path) -> None:
+    torch.save(load_causal_lm(NAME, dtype=torch.float32).state_dict(), copied / "pytorch_model.bin")
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded: .*safetensors"):
+        load_causal_lm(str(copied), dtype=torch.float32)
+
+
+def test_changed_weights_are_another_model(copied: Path) -> None:
+    before = model_identity(str(copied))
+    with (copied / "model.safetensors").open("ab") as stream:
+        stream.write(b"0")
+    assert model_identity(str(copied)) != before
+
+
+def test_a_revision_is_part_of_the_identity_of_a_hub_id() -> None:
+    assert model_identity("org/model", "v1") != model_identity("org/model", "v2")

@@ -1,0 +1,124 @@
+"""Settings: every mistake is answered with the value seen and what is allowed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dr_irl.config import load_settings, parse_overrides
+from dr_irl.errors import SettingsError
+
+
+def problem(*assignments: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings("smoke", parse_overrides(list(assignments)))
+    return str(caught.value)
+
+
+def profile(folder: Path, text: str | bytes) -> str:
+    path = folder / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_an_override_changes_its_setting_only() -> None:
+    before, after = load_settings("smoke"), load_settings("smoke", {"grpo.steps": 20})
+    assert after == before.model_copy(update={"grpo": before.grpo.model_copy(update={"steps": 20})})
+
+
+def test_text_is_read_as_yaml() -> None:
+    assert load_settings("smoke", {"scaling.clip": "[0.5, 2]"}).scaling.clip == (0.5, 2.0)
+
+
+def test_a_number_without_a_point_before_its_exponent_is_a_number() -> None:
+    # YAML 1.1 reads 1e-3 as text
+    assert load_settings("smoke", parse_overrides(["scaling.tau=1e-3"])).scaling.tau == 0.001
+
+
+def test_quotes_keep_digits_text() -> None:
+    settings = load_settings("smoke", parse_overrides(['models.policy_revision="123"']))
+    assert settings.models.policy_revision == "123"
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings("smoke").grpo.steps = 3
+
+
+def test_a_file_is_a_profile_named_after_it(tmp_path: Path) -> None:
+    text = load_settings("smoke").model_dump_json(exclude={"profile"})  # JSON is YAML
+    assert load_settings(profile(tmp_path, text)).profile == "mine"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("grpo.stepz=5", r"setting 'grpo.stepz' is unknown; allowed here: steps, .*group_size"),
+        ("nope.steps=5", r"setting 'nope' is unknown; allowed here: .*grpo"),
+        ("grpo.steps=many", r"setting grpo.steps = 'many': .*valid integer"),
+        ("grpo.steps=2.5", r"setting grpo.steps = 2.5: .*integer"),
+        ("grpo.steps=0", r"setting grpo.steps = 0: .*greater than 0"),
+        ("grpo.learning_rate=.nan", r"setting grpo.learning_rate = nan: .*finite"),
+        ("scaling.combine=max", r"setting scaling.combine = 'max': .*'product', 'sum', 'data', 'model' or 'none'"),
+        ("models.device=tpu", r"setting models.device = 'tpu': .*cpu\|cuda"),
+        ("grpo=5", r"setting grpo = 5: a section of named settings is needed"),
+        ("grpo.steps.x=5", r"setting 'grpo.steps.x': 'steps' is a value, not a section"),
+        ("models={}", r"setting 'models.policy' is missing from the profile"),
+        ("reward.adapted_layers=9", r"setting reward: adapted_layers = 9 must not exceed depth = 2"),
+        ("scaling.clip=[1]", r"setting scaling.clip = \[1\]: item 1 is missing"),
+        ("scaling.clip=[1,-2]", r"setting scaling.clip.1 = -2: .*greater than 0"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value_and_what_is_allowed(assignment: str, sentence: str) -> None:
+    assert re.match(sentence, problem(assignment))
+
+
+def test_a_setting_of_two_types_is_explained_in_one_line_by_its_plain_name() -> None:
+    assert problem("scaling.tau=x") == (
+        "setting scaling.tau = 'x': input should be a valid number, unable to parse string as a number, "
+        "or input should be 'mad'"
+    )
+
+
+def test_all_problems_are_told_at_once() -> None:
+    lines = problem("grpo.steps=0", "grpo.clip=7", "scaling.tau=-1", "x=1").splitlines()
+    assert [line.split()[1] for line in lines] == ["scaling.tau", "grpo.steps", "grpo.clip", "'x'"]
+
+
+@pytest.mark.parametrize("item", ["grpo.steps", "=5", ""])
+def test_an_assignment_without_name_or_value_is_answered_with_an_example(item: str) -> None:
+    with pytest.raises(SettingsError, match="SECTION.NAME=VALUE, for example --set grpo.steps=20"):
+        parse_overrides([item])
+
+
+def test_the_first_equals_sign_ends_the_name() -> None:
+    assert parse_overrides(["models.policy=a=b"]) == {"models.policy": "a=b"}
+
+
+def test_a_later_assignment_of_a_name_wins() -> None:
+    assert parse_overrides(["grpo.steps=1", "grpo.steps=2"]) == {"grpo.steps": 2}
+
+
+def test_an_assignment_that_is_no_yaml_is_shown() -> None:
+    with pytest.raises(SettingsError, match=r"'\[1' is no YAML value; quote it"):
+        parse_overrides(["scaling.clip=[1"])
+
+
+def test_an_override_that_is_no_yaml_is_shown() -> None:
+    with pytest.raises(SettingsError, match=r"scaling.clip: '\[1' is no YAML value"):
+        load_settings("smoke", {"scaling.clip": "[1"})
+
+
+def test_a_profile_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="must be a mapping of sections, not list"):
+        load_settings(profile(tmp_path, "- 1"))
+
+
+def test_a_profile_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is no YAML"):
+        load_settings(profile(tmp_path, "a: [1"))
+
+
+def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read as UTF-8"):
+        load_settings(profile(tmp_path, b"\xff\xfe"))
