@@ -83,14 +83,9 @@ def dr_irl_pipeline(
     last = list(evaluated.values())[-1]
     evaluated["evaluation_aligned"] = run(evaluation, "aligned", after=last, balance=balanced, adapter=aligned)
 
-    found: dict[str, Any] = {
-        "balance": balanced,
-        "panel": judged,
-        "hardness": measured,
-        "alignment": aligned,
-        "completions": sampled,
-    }
-    found |= {"sources": read, "route": routed, **start, **learnt, **evaluated}
+    # In the order of the DAG, so that the error of the stage that failed is raised, not of one that waited for it.
+    found: dict[str, Any] = {"sources": read, "route": routed, "balance": balanced, **start, "completions": sampled}
+    found |= {**learnt, "hardness": measured, "panel": judged, "alignment": aligned, **evaluated}
     written = run(report, **found)
     artifacts = {name: future.result() for name, future in (found | {"report": written}).items()}
     return _record(settings, store, artifacts, Path(output) if output else None)

@@ -29,7 +29,7 @@ def test_a_run_ends_with_the_table_and_the_report(smoke: tuple[Path, subprocess.
     folder, output = smoke
     assert "harmful, all" in output.stdout and "benign: look-alike" in output.stdout
     assert str(folder / "out" / "report.html") in output.stdout
-    assert (folder / "out" / "report.html").read_text().startswith("<!doctype html>")
+    assert (folder / "out" / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_every_stage_that_lasts_reports_progress(smoke: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
