@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 os.environ |= {
@@ -14,6 +15,8 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
+# Sums split over threads round differently; results of tests must not depend on how many cores there are.
+torch.set_num_threads(1)
 # A shared machine stalls now and then; how long an example takes is no property of the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

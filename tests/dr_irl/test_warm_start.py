@@ -19,7 +19,7 @@ NAME = "bundled:tiny-random-lm"
 HARMFUL = TrainingPrompt("h", "mock him", "insult", "never", 0.5, 0.5)
 ORDINARY = TrainingPrompt("o", "hi", BENIGN, "yes", 0.0, 0.0)
 OPTIONS = WarmStart(
-    steps=30, rows_per_step=2, benign_share=0.5, learning_rate=0.05, micro_batch_tokens=512, adapted_layers=2, limit=32
+    steps=20, rows_per_step=2, benign_share=0.5, learning_rate=0.05, micro_batch_tokens=512, adapted_layers=2, limit=32
 )
 
 
