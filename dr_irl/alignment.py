@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import reference_active, trainable_parameters
-from dr_irl.language.chat import padding_id, prompt_ids
+from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
 from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
@@ -51,6 +52,7 @@ class Grpo:
     temperature: float
     mask_truncated: bool
     zero_variance_tolerance: float
+    advantage_spread: Literal["group", "batch"]
     max_grad_norm: float
     micro_batch_tokens: int
     adapted_layers: int
@@ -162,7 +164,9 @@ class Alignment:
     def _learn(self, rollouts: Rollouts, factors: Factors) -> dict[str, float]:
         """Update the policy on one batch of completions; returns what is logged."""
         options = self.options
-        advantages = group_advantages(rollouts.rewards, factors.alpha, tolerance=options.zero_variance_tolerance)
+        advantages = group_advantages(
+            rollouts.rewards, factors.alpha, tolerance=options.zero_variance_tolerance, spread=options.advantage_spread
+        )
         batches = self._batches(rollouts, advantages)
         logged: dict[str, float] = {}
         for _ in range(options.iterations):
@@ -208,8 +212,9 @@ class Alignment:
         counts = torch.tensor([[self._weight(sample) for sample in group] for group in rollouts.samples])
         counts /= counts.numel()
         batches: list[_Batch] = []
-        for rows in micro_batches([len(bundle) for bundle in bundles], self.options.micro_batch_tokens):
-            packed = pack([bundles[row] for row in rows], pad=padding_id(self.tokenizer), device=self.policy.device)
+        pad, shared = padding_id(self.tokenizer), preamble_length(self.tokenizer)
+        for rows in micro_batches([len(bundle) - shared for bundle in bundles], self.options.micro_batch_tokens):
+            packed = pack([bundles[row] for row in rows], pad=pad, shared=shared, device=self.policy.device)
             features = self.decoder.features(packed)
             with reference_active(self.policy):
                 reference = self._logprobs(packed, features).logprobs

@@ -90,6 +90,9 @@ class CompletionSettings(_Section):
 
     per_prompt: PositiveInt
     """n completions per training prompt."""
+    prompts_per_category: PositiveInt | None = None
+    """Training prompts of each category that are completed, drawn at random; reward models, hardness and GRPO take
+    their harmful prompts from these. None: all."""
     heldout_per_category: PositiveInt
     """Held-out prompts per category that get one completion, to measure the reward models on."""
     max_new_tokens: PositiveInt
@@ -129,6 +132,9 @@ class RewardSettings(_Section):
     """At most this many prompts per reward model."""
     contrast_negatives: int = Field(default=1, ge=0)
     """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
+    benign_answers: Literal["demonstrations", "own"] = "demonstrations"
+    """What the benign model demonstrates: the good answers of the sources, or the reference policy's own, with refusals
+    as the only negatives: then answering pays, and no style does."""
 
     @model_validator(mode="after")
     def _layers_fit(self) -> "RewardSettings":
@@ -157,9 +163,15 @@ class WarmStartSettings(_Section):
     """Demonstrations are cut there."""
     benign_share: float = Field(default=0.5, ge=0, le=1)
     """Share of each step that is ordinary prompts."""
-    benign_answers: Literal["own", "demonstrations"] = "own"
-    """What those are answered with: the base policy's own greedy answers, which hold it where it is, or the
-    demonstrations."""
+    own_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the ordinary prompts that are held along the untrained policy's own answer; the others are taught the
+    rest of their demonstration."""
+    opening_tokens: PositiveInt = 3
+    """The first tokens of an answer, where refusing is decided; ordinary prompts hold the policy there."""
+    content_weight: float = Field(default=0.1, ge=0)
+    """Weight of every later token in the loss; a token of the opening has 1."""
+    benign_weight: PositiveFloat = 1.0
+    """Weight of an ordinary answer in the loss; above 1 the policy is held more firmly and refuses less."""
 
 
 class ScalingSettings(_Section):
@@ -214,6 +226,9 @@ class GrpoSettings(_Section):
     """Leave completions that ran into the length limit out of the loss."""
     zero_variance_tolerance: float = Field(default=1e-4, ge=0)
     """Groups whose rewards spread less than this get zero advantage, and are counted."""
+    advantage_spread: Literal["group", "batch"] = "group"
+    """What centred rewards are divided by: each group's standard deviation, as published, or the whole batch's spread,
+    which leaves more weight to groups that hold both refusals and answers."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     micro_batch_tokens: PositiveInt = 2048

@@ -61,7 +61,8 @@ def dr_irl_pipeline(
     routed = run(route, sources=read)
     balanced = run(balance, route=routed)
     start: dict[str, Any] = {"warm_start": run(warm_start, balance=balanced)} if settings.warm_start.steps else {}
-    sampled = run(completions, balance=balanced, **start)
+    # Not side by side, though neither reads the other: each keeps every core busy.
+    sampled = run(completions, after=start.get("warm_start"), balance=balanced)
     labels = [*HARM_CATEGORIES, *([BENIGN] if settings.balance.benign_rows else [])]
     learnt: dict[str, Any] = {
         f"reward_{c}": run(reward_model, c, balance=balanced, completions=sampled) for c in reversed(labels)

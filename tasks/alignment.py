@@ -77,7 +77,7 @@ def alignment(folder: Path, job: Job) -> None:
 
 
 def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
-    """Join the demonstrations with the hardness of each prompt and of its category."""
+    """Join the demonstrations with the hardness of each prompt and of its category; harmful ones need to have it."""
     examples = read_examples(inputs.folder("balance"), "train")
     by_prompt: dict[str, list[float]] = defaultdict(list)
     by_category: dict[str, list[float]] = defaultdict(list)
@@ -94,6 +94,7 @@ def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
             category_distance=0.0 if example.category == BENIGN else fmean(by_category[str(example.category)]),
         )
         for example in examples
+        if example.category == BENIGN or example.id in by_prompt
     ]
 
 

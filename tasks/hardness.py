@@ -23,7 +23,7 @@ def hardness(folder: Path, job: Job) -> None:
     """Measure how far each reference completion of a harmful prompt is from its demonstration."""
     examples = [e for e in read_examples(job.inputs.folder("balance"), "train") if e.category != BENIGN]
     texts = texts_by_prompt(job.inputs.folder("completions"))
-    pairs = [(example, index, text) for example in examples for index, text in enumerate(texts[example.id])]
+    pairs = [(e, index, text) for e in examples for index, text in enumerate(texts.get(e.id, []))]
     with job.progress.stage("hardness", len(pairs), "pairs") as meter:
         found = distances(
             [text for _, _, text in pairs],

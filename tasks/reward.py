@@ -1,10 +1,11 @@
 """Stage 2 as tasks: one reward model per category, side by side, and how they do on rows of their own and others'."""
 
+import itertools
 import json
 import math
 from pathlib import Path
 
-from dr_irl.categories import ALL_LABELS
+from dr_irl.categories import ALL_LABELS, BENIGN
 from dr_irl.language.load import load_tokenizer
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.pairs import preference_rows
@@ -42,6 +43,7 @@ def reward_model(folder: Path, job: Job) -> None:
         texts_by_prompt(job.inputs.folder("completions")),
         contrast=options.contrast_negatives,
         limit=options.max_rows,
+        own_answers=options.benign_answers == "own",
         generator=torch_generator(settings.seed, "pairs", category),
     )
     model = add_reward_adapter(
@@ -94,7 +96,11 @@ def panel_report(folder: Path, job: Job) -> None:
     prompts = [example.prompt for example in examples]
     panel = load_panel(job)
     demonstrated = panel.cross_score(prompts, [str(example.response) for example in examples])
-    sampled = panel.cross_score(prompts, [texts[example.id][0] for example in examples])
+    refusals = [str(example.response) for example in examples if example.category != BENIGN]
+    refused = iter(itertools.cycle(refusals))
+    # An ordinary prompt is paired with somebody else's refusal: telling these apart is what the guard is for.
+    worse = [next(refused) if e.category == BENIGN else texts[e.id][0] for e in examples]
+    sampled = panel.cross_score(prompts, worse)
     gaps = {
         model: {
             category: [

@@ -9,23 +9,21 @@ from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
 from tasks.caching import Job, stage_task
 from tasks.demonstrations import read_examples
-from tasks.models import merged_policy, policy_identity
-from tasks.warm_start import ADAPTER
+from tasks.models import base_policy, policy_identity
 
 COMPLETIONS = "completions.parquet"
 
 
 @stage_task(
     "completions",
-    modules=["dr_irl.language.sampling", "dr_irl.language.adapters", "dr_irl.evaluation.suites"],
+    modules=["dr_irl.language.sampling", "dr_irl.evaluation.suites"],
     reads=lambda settings, _: settings.completions.model_dump() | policy_identity(settings) | {"seed": settings.seed},
 )
 def completions(folder: Path, job: Job) -> None:
-    """Sample the reference policy: n completions of each training prompt, one of some held-out prompts."""
+    """Sample the unaligned policy: n completions of each training prompt, one of some held-out prompts."""
     settings, options = job.settings, job.settings.completions
-    adapter = job.inputs.folder("warm_start") / ADAPTER if "warm_start" in job.inputs else None
-    model, tokenizer = merged_policy(settings, adapter)
-    train = read_examples(job.inputs.folder("balance"), "train")
+    model, tokenizer = base_policy(settings)
+    train = _drawn(read_examples(job.inputs.folder("balance"), "train"), job)
     heldout = measured_prompts(read_examples(job.inputs.folder("balance"), "heldout"), job)
     total = (len(train) * options.per_prompt + len(heldout)) * options.max_new_tokens
     with job.progress.stage("reference completions", total, "tokens") as meter:
@@ -52,6 +50,20 @@ def completions(folder: Path, job: Job) -> None:
             for index, sample in enumerate(group)
         ]
     Completion.write(rows, folder / COMPLETIONS)
+
+
+def _drawn(examples: list[Example], job: Job) -> list[Example]:
+    """Choose the training prompts to complete: so many per category, benign included."""
+    limit = job.settings.completions.prompts_per_category
+    if limit is None:
+        return examples
+    generator = numpy_generator(job.settings.seed, "completed prompts")
+    labelled = {label: [e for e in examples if e.category == label] for label in ALL_LABELS}
+    return [
+        own[place]
+        for own in labelled.values()
+        for place in sorted(generator.choice(len(own), size=min(limit, len(own)), replace=False))
+    ]
 
 
 def measured_prompts(heldout: list[Example], job: Job) -> list[Example]:

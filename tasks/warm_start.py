@@ -1,9 +1,9 @@
 """The warm start as a task: supervised fine-tuning before GRPO, no part of the method."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
@@ -22,20 +22,24 @@ ADAPTER = "adapter"
 
 @stage_task(
     "warm-start",
-    modules=["dr_irl.warm_start", "dr_irl.language.sampling"],
+    modules=["dr_irl.warm_start", "dr_irl.language.logprobs", "dr_irl.language.sampling"],
     reads=lambda settings, _: (
         settings.warm_start.model_dump()
-        | settings.completions.model_dump(include={"rows_at_once"})
         | settings.grpo.model_dump(include={"lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"})
+        | settings.completions.model_dump(include={"rows_at_once", "temperature"})
         | policy_identity(settings)
         | {"seed": settings.seed}
     ),
 )
 def warm_start(folder: Path, job: Job) -> None:
-    """Raise the likelihood of some demonstrations; the result is the reference policy of everything after."""
+    """Learn refusals and hold the policy on ordinary prompts; the result is where GRPO starts, and its KL reference."""
     settings = job.settings
     model, tokenizer = base_policy(settings)
-    prompts = _prompts(job, model, tokenizer)
+    prompts = [
+        TrainingPrompt(e.id, e.prompt, str(e.category), str(e.response), distance=0.0, category_distance=0.0)
+        for e in read_examples(job.inputs.folder("balance"), "train")
+    ]
+    own = _own_answers(prompts, model, tokenizer, job)
     policy = add_policy_adapter(
         model,
         rank=settings.grpo.lora_rank,
@@ -51,6 +55,9 @@ def warm_start(folder: Path, job: Job) -> None:
         micro_batch_tokens=settings.grpo.micro_batch_tokens,
         adapted_layers=settings.grpo.adapted_layers,
         limit=settings.warm_start.max_answer_tokens,
+        opening_tokens=settings.warm_start.opening_tokens,
+        content_weight=settings.warm_start.content_weight,
+        benign_weight=settings.warm_start.benign_weight,
     )
     with job.progress.stage("warm start", options.steps, "steps") as meter:
         losses = train_warm_start(
@@ -58,6 +65,7 @@ def warm_start(folder: Path, job: Job) -> None:
             tokenizer,
             prompts,
             options,
+            own_answers=own,
             generator=torch_generator(settings.seed, "warm start"),
             report=lambda loss: meter.advance(loss=loss),
         )
@@ -65,26 +73,26 @@ def warm_start(folder: Path, job: Job) -> None:
     (folder / "losses.json").write_text(json.dumps(losses))
 
 
-def _prompts(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[TrainingPrompt]:
-    """Pair harmful prompts with their demonstrations, and ordinary ones with the answers that settings ask for."""
-    options = job.settings.warm_start
-    examples = read_examples(job.inputs.folder("balance"), "train")
-    answers = {example.id: str(example.response) for example in examples}
-    benign = [example for example in examples if example.category == BENIGN]
-    if options.benign_answers == "own" and benign:
-        with job.progress.stage("own answers", len(benign) * (options.max_answer_tokens + 1), "tokens") as meter:
-            sampler = CachedPrefixSampler(
-                model,
-                tokenizer,
-                # One more than is kept, so that an answer cut off there is not taught to end there.
-                max_new_tokens=options.max_answer_tokens + 1,
-                temperature=0.0,
-                rows_at_once=job.settings.completions.rows_at_once,
-                report=meter.advance,
-            )
-            own = sampler.sample([e.prompt for e in benign], per_prompt=1, generator=torch.Generator())
-        answers |= {example.id: sample.text for example, (sample,) in zip(benign, own, strict=True)}
-    return [
-        TrainingPrompt(e.id, e.prompt, str(e.category), answers[e.id], distance=0.0, category_distance=0.0)
-        for e in examples
-    ]
+def _own_answers(
+    prompts: Sequence[TrainingPrompt], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, job: Job
+) -> dict[str, str]:
+    """Let the untrained policy answer a share of the ordinary prompts."""
+    options, settings = job.settings.warm_start, job.settings
+    benign = [prompt for prompt in prompts if prompt.category == BENIGN]
+    chosen = benign[: round(options.own_share * len(benign))]
+    if not chosen:
+        return {}
+    # One token more than is held, so that an answer cut off there is not held to end there.
+    limit = options.max_answer_tokens + 1
+    with job.progress.stage("own answers", len(chosen) * limit, "tokens") as meter:
+        sampler = CachedPrefixSampler(
+            model,
+            tokenizer,
+            max_new_tokens=limit,
+            temperature=settings.completions.temperature,
+            rows_at_once=settings.completions.rows_at_once,
+            report=meter.advance,
+        )
+        generator = torch_generator(settings.seed, "own answers")
+        samples = sampler.sample([prompt.text for prompt in chosen], per_prompt=1, generator=generator)
+    return {prompt.id: sample.text for prompt, (sample,) in zip(chosen, samples, strict=True)}

@@ -12,7 +12,7 @@ from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.evaluation.compare import rate
 from dr_irl.evaluation.judges import Judge
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY, suite_of
-from dr_irl.language.chat import padding_id, prompt_ids, response_ids
+from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, pack
@@ -54,9 +54,10 @@ def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examp
     bundles = [Bundle(question, [answer]) for question, answer in zip(questions, answers, strict=True)]
     decoder = SplitDecoder(model, upper_layers=1)
     head = cast(torch.nn.Module, model.get_output_embeddings())
+    shared = preamble_length(tokenizer)
     total, count = 0.0, 0
     for rows in micro_batches([len(bundle) for bundle in bundles], _TOKENS_PER_PASS):
-        packed = pack([bundles[row] for row in rows], pad=padding_id(tokenizer), device=model.device)
+        packed = pack([bundles[row] for row in rows], pad=padding_id(tokenizer), shared=shared, device=model.device)
         scored = answer_logprobs(decoder.states(decoder.features(packed), packed), head, packed)
         total -= float(scored.logprobs.sum())
         count += int(packed.answer.sum())

@@ -1,6 +1,7 @@
 """Prompts and answers as token ids, always through the model's own chat template."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,17 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> li
         for p in prompts
     ]
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def preamble_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Count the leading tokens that every prompt shares: system prompt and turn markers, up to the last special token.
+
+    A special token is never merged with what follows, so the count holds for any prompt.
+    """
+    special = {int(token) for token in tokenizer.all_special_ids}
+    first, second = prompt_ids(tokenizer, ["a", "b"])
+    same = list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    return max((position + 1 for position, (token, _) in enumerate(same) if token in special), default=0)
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], *, limit: int) -> list[list[int]]:

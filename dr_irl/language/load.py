@@ -11,14 +11,18 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
+from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.core import url_to_fs
+from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -38,6 +42,8 @@ BUNDLED = tuple(
     for name in ("smollm2-135m-instruct", "all-minilm-l6-v2", "tiny-random-lm", "tiny-random-encoder")
 )
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
+"""What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
 
@@ -47,8 +53,9 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     Raises:
         ModelError: there is no such model, or it has no chat template.
     """
-    with _LOADING:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(name, revision), trust_remote_code=False)
+    folder = resolve_model(name, revision)
+    with _LOADING, _explained(name, folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise ModelError(f"model {name!r} has no chat template; name an instruct model")
     if tokenizer.pad_token_id is None:
@@ -72,7 +79,9 @@ def load_reward_backbone(
     Raises:
         ModelError: the model has fewer layers than `depth`.
     """
-    layers = json.loads((resolve_model(name, revision) / "config.json").read_text())["num_hidden_layers"]
+    folder = resolve_model(name, revision)
+    with _explained(name, folder):
+        layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
     if not 1 <= depth <= layers:
         raise ModelError(f"reward.depth = {depth}: {name!r} has {layers} layers; allowed is 1 to {layers}")
     model = _load(
@@ -93,8 +102,10 @@ def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu")
     """Load a `SentenceTransformer`."""
     from sentence_transformers import SentenceTransformer  # 3 s of imports that only some stages need
 
-    with _LOADING:
-        return SentenceTransformer(str(resolve_model(name, revision)), device=device, trust_remote_code=False)
+    folder = resolve_model(name, revision)
+    _require_device(device)
+    with _LOADING, _explained(name, folder):
+        return SentenceTransformer(str(folder), device=device, trust_remote_code=False)
 
 
 def resolve_model(name: str, revision: str | None = None) -> Path:
@@ -117,8 +128,9 @@ def model_identity(name: str, revision: str | None = None) -> str:
     if name.startswith(BUNDLED_PREFIX):
         return name
     if name.startswith("s3://"):
-        fs, root = url_to_fs(name)
-        details: list[dict[str, Any]] = list(fs.find(root, detail=True).values())
+        with _reached(name):
+            fs, root = url_to_fs(name)
+            details: list[dict[str, Any]] = list(fs.find(root, detail=True).values())
         return json.dumps(sorted([str(d["name"]), str(d.get("ETag")), int(d["size"])] for d in details))
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -128,15 +140,48 @@ def model_identity(name: str, revision: str | None = None) -> str:
 
 def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, device: str, **kwargs: Any) -> Any:
     folder = resolve_model(name, revision)
-    with _LOADING:
-        try:
-            model = kind.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True, **kwargs
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"model {name!r} in {folder} cannot be loaded: {error}") from error
+    _require_device(device)
+    with _LOADING, _explained(name, folder):
+        model = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True, **kwargs
+        )
     model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine
     return model.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def _explained(name: str, folder: Path) -> Iterator[None]:
+    """Tell what is the matter with a model's files in one sentence; the libraries raise a dozen kinds of errors."""
+    try:
+        yield
+    except _BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"model {name!r} in {folder} cannot be loaded: {reason}; the folder must hold config.json, *.safetensors "
+            "and the tokenizer's files, whole and of one model"
+        ) from error
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise ModelError(
+            f"model {uri!r} cannot be read: {str(error).rstrip('.')}; check the bucket and prefix, endpoint and "
+            "credentials (AWS_* variables)"
+        ) from error
+
+
+def _require_device(device: str) -> None:
+    """Refuse a CUDA device that is not there, before anything is loaded."""
+    count = torch.cuda.device_count()
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
+        raise ModelError(
+            f"models.device = {device!r}: this machine has {count} CUDA devices that torch {torch.__version__} can "
+            "use; "
+            "set models.device to cpu or to a device that exists"
+        )
 
 
 def _bundled(name: str) -> Path:
@@ -194,10 +239,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def _downloaded(uri: str) -> Path:
     def fetch(folder: Path) -> None:
-        fs, root = url_to_fs(uri)
-        if not fs.exists(f"{root}/config.json"):
-            raise ModelError(f"model {uri!r}: there is no config.json under that prefix")
-        fs.get(f"{root}/", f"{folder}/", recursive=True)
+        with _reached(uri):
+            fs, root = url_to_fs(uri)
+            if not fs.exists(f"{root}/config.json"):
+                raise ModelError(f"model {uri!r}: there is no config.json under that prefix")
+            fs.get(f"{root}/", f"{folder}/", recursive=True)
 
     identity = "".join(c if c.isalnum() else "-" for c in uri)
     return _prepared(cache_folder() / "models" / identity, fetch)

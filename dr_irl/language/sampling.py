@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from dr_irl.language.chat import padding_id, prompt_ids
+from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
 from dr_irl.language.masks import pad_left, positions
 
 
@@ -34,7 +34,7 @@ class Sampler(Protocol):
 
 
 class CachedPrefixSampler:
-    """Runs each prompt once, repeats its key-value cache per completion, and drops finished rows."""
+    """Runs what all prompts share once and each prompt once, repeats caches per completion, drops finished rows."""
 
     def __init__(
         self,
@@ -76,9 +76,15 @@ class CachedPrefixSampler:
         device = self.model.device
         uniforms = uniforms.to(device)
         per_prompt = len(uniforms) // len(prompts)
-        ids, real = (tensor.to(device) for tensor in pad_left(prompts, padding_id(self.tokenizer)))
+        shared = preamble_length(self.tokenizer)
+        ids, real = (t.to(device) for t in pad_left([p[shared:] for p in prompts], padding_id(self.tokenizer)))
+        real = torch.cat([real.new_ones(len(real), shared), real], dim=1)
         cache = DynamicCache(config=self.model.config)
-        logits = self._next_logits(ids, real, positions(real), cache).repeat_interleave(per_prompt, dim=0)
+        if shared:
+            preamble = torch.tensor([prompts[0][:shared]], device=device)
+            self.model.get_decoder()(input_ids=preamble, past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(prompts))
+        logits = self._next_logits(ids, real, positions(real)[:, shared:], cache).repeat_interleave(per_prompt, dim=0)
         cache.batch_repeat_interleave(per_prompt)
         mask = real.repeat_interleave(per_prompt, dim=0)
         alive = torch.arange(len(logits), device=device)

@@ -1,9 +1,10 @@
 """A transformer in two parts: frozen lower layers, and upper layers that carry adapters.
 
 The lower part runs once, without gradients, whatever is done above it: several epochs, a policy and its reference,
-or seven reward models.
+or seven reward models. What all rows begin with runs once for all rows, as keys and values that they attend to.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from dr_irl.language.packing import Packed
 
@@ -26,20 +27,45 @@ class SplitDecoder:
         at = max(0, len(decoder.layers) - upper_layers)
         self._lower = _view(decoder, decoder.layers[:at], nn.Identity())
         self._upper = _view(decoder, decoder.layers[at:], decoder.norm)
+        self._preamble: tuple[list[int], DynamicCache, Tensor] | None = None
 
     @torch.no_grad()
     def features(self, packed: Packed) -> Float[Tensor, "rows length hidden"]:
-        """States after the frozen lower layers."""
-        return self._lower(
-            input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.position_ids, use_cache=False
-        ).last_hidden_state
+        """States of the rows after the frozen lower layers; those of the preamble are kept here."""
+        cache = copy.deepcopy(self._preamble_below(packed)[0])
+        return self._run(self._lower, packed, cache, input_ids=packed.ids)
 
     def states(
         self, features: Float[Tensor, "rows length hidden"], packed: Packed
     ) -> Float[Tensor, "rows length hidden"]:
         """Final states, from the features of the same rows."""
-        return self._upper(
-            inputs_embeds=features, attention_mask=packed.visible, position_ids=packed.position_ids, use_cache=False
+        cache = DynamicCache()
+        if len(packed.preamble):
+            self._upper(inputs_embeds=self._preamble_below(packed)[1], past_key_values=cache, use_cache=True)
+        return self._run(self._upper, packed, cache, inputs_embeds=features)
+
+    @torch.no_grad()
+    def _preamble_below(self, packed: Packed) -> tuple[DynamicCache, Float[Tensor, "1 shared hidden"]]:
+        """Keys, values and states of the preamble in the lower layers, which never change: computed once."""
+        ids = packed.preamble.tolist()
+        if self._preamble is None or self._preamble[0] != ids:
+            cache = DynamicCache()
+            states = torch.empty(1, 0, 0)
+            if ids:
+                output = self._lower(input_ids=packed.preamble[None], past_key_values=cache, use_cache=True)
+                states = output.last_hidden_state
+            self._preamble = (ids, cache, states)
+        return self._preamble[1:]
+
+    @staticmethod
+    def _run(part: nn.Module, packed: Packed, cache: DynamicCache, **inputs: Tensor) -> Tensor:
+        cache.batch_repeat_interleave(len(packed.ids))
+        return part(
+            attention_mask=packed.visible,
+            position_ids=packed.position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            **inputs,
         ).last_hidden_state
 
 

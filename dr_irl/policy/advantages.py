@@ -1,5 +1,7 @@
 """Group-relative advantages, scaled per prompt."""
 
+from typing import Literal
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,12 +14,25 @@ def zero_variance(rewards: Float[Tensor, "prompts group"], *, tolerance: float) 
 
 
 def group_advantages(
-    rewards: Float[Tensor, "prompts group"], alpha: Float[Tensor, " prompts"], *, tolerance: float
+    rewards: Float[Tensor, "prompts group"],
+    alpha: Float[Tensor, " prompts"],
+    *,
+    tolerance: float,
+    spread: Literal["group", "batch"] = "group",
 ) -> Float[Tensor, "prompts group"]:
-    """A_ik = a_i (R_ik - mean_k R_ik) / (std_k R_ik + eps); zero where a group's rewards are all equal.
+    """A_ik = a_i (R_ik - mean_k R_ik) / (std R + eps); zero where a group's rewards are all equal.
 
     The factor is one number per prompt, so a group's advantages still sum to zero.
+
+    Args:
+        rewards: R_ik.
+        alpha: a_i.
+        tolerance: rewards of a group that lie within it count as equal.
+        spread: `group` divides by std_k R_ik, as published, which makes a group whose answers are all alike count as
+            much as one that holds a refusal and an answer; `batch` divides by the root mean square of all centred
+            rewards, which leaves groups their weight.
     """
     centred = rewards - rewards.mean(dim=1, keepdim=True)
-    scaled = alpha[:, None] * centred / (rewards.std(dim=1, keepdim=True) + _EPSILON)
+    std = rewards.std(dim=1, keepdim=True) if spread == "group" else centred.square().mean().sqrt()
+    scaled = alpha[:, None] * centred / (std + _EPSILON)
     return scaled.masked_fill(zero_variance(rewards, tolerance=tolerance)[:, None], 0.0)

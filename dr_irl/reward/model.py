@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.language.adapters import draw_lora_weights
-from dr_irl.language.chat import padding_id, prompt_ids, response_ids
+from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.language.split import SplitDecoder, pad_features, topmost_layers
@@ -60,6 +60,7 @@ class RewardBackbone:
         """Split `model` below its adapters; answers are cut at `limit` tokens."""
         self.model, self.tokenizer, self.limit = model, tokenizer, limit
         self._decoder = SplitDecoder(model, upper_layers=adapted_layers)
+        self._shared = preamble_length(tokenizer)
 
     def bundles(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[Bundle]:
         """Tokenise each prompt with its answers."""
@@ -71,11 +72,11 @@ class RewardBackbone:
         ]
 
     def features(self, bundles: Sequence[Bundle]) -> list[Float[Tensor, "_ hidden"]]:
-        """Run the frozen lower layers over each bundle once."""
+        """Run the frozen lower layers over each bundle once; what all prompts share is left out."""
         found: dict[int, Tensor] = {}
-        for group in micro_batches([len(bundle) for bundle in bundles], _TOKENS_PER_PASS):
+        for group in micro_batches(self._lengths(bundles), _TOKENS_PER_PASS):
             hidden = self._decoder.features(self._pack([bundles[i] for i in group]))
-            found |= {i: hidden[row, : len(bundles[i])].clone() for row, i in enumerate(group)}
+            found |= {i: hidden[row, : len(bundles[i]) - self._shared].clone() for row, i in enumerate(group)}
         return [found[i] for i in range(len(bundles))]
 
     def rewards(
@@ -92,10 +93,13 @@ class RewardBackbone:
     ) -> list[Float[Tensor, " answers"]]:
         """Compute `rewards` for many bundles, a few thousand tokens at a time; one tensor per bundle."""
         found: dict[int, Tensor] = {}
-        for group in micro_batches([len(bundle) for bundle in bundles], _TOKENS_PER_PASS):
+        for group in micro_batches(self._lengths(bundles), _TOKENS_PER_PASS):
             rewards = self.rewards([bundles[i] for i in group], [features[i] for i in group]).float().cpu()
             found |= dict(zip(group, rewards.split([len(bundles[i].answers) for i in group]), strict=True))
         return [found[i] for i in range(len(bundles))]
 
     def _pack(self, bundles: Sequence[Bundle]) -> Packed:
-        return pack(bundles, pad=padding_id(self.tokenizer), device=self.model.device)
+        return pack(bundles, pad=padding_id(self.tokenizer), shared=self._shared, device=self.model.device)
+
+    def _lengths(self, bundles: Sequence[Bundle]) -> list[int]:
+        return [len(bundle) - self._shared for bundle in bundles]

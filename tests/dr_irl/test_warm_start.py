@@ -1,4 +1,4 @@
-"""The warm start raises the likelihood of its demonstrations."""
+"""The warm start teaches refusals and holds the policy on ordinary prompts."""
 
 import math
 from dataclasses import replace
@@ -11,6 +11,7 @@ from dr_irl.categories import BENIGN
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import add_policy_adapter
 from dr_irl.language.load import load_causal_lm, load_tokenizer
+from dr_irl.language.logprobs import symmetric_kl
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.warm_start import WarmStart, warm_start
@@ -19,7 +20,16 @@ NAME = "bundled:tiny-random-lm"
 HARMFUL = TrainingPrompt("h", "mock him", "insult", "never", 0.5, 0.5)
 ORDINARY = TrainingPrompt("o", "hi", BENIGN, "yes", 0.0, 0.0)
 OPTIONS = WarmStart(
-    steps=20, rows_per_step=2, benign_share=0.5, learning_rate=0.05, micro_batch_tokens=512, adapted_layers=2, limit=32
+    steps=20,
+    rows_per_step=2,
+    benign_share=0.5,
+    learning_rate=0.05,
+    micro_batch_tokens=512,
+    adapted_layers=2,
+    limit=32,
+    opening_tokens=2,
+    content_weight=1.0,
+    benign_weight=1.0,
 )
 
 
@@ -40,37 +50,70 @@ def trained() -> PeftModel:
     return model
 
 
-def train(model: PeftModel, prompts: list[TrainingPrompt], options: WarmStart = OPTIONS) -> list[float]:
+def train(
+    model: PeftModel,
+    prompts: list[TrainingPrompt],
+    options: WarmStart = OPTIONS,
+    own_answers: dict[str, str] | None = None,
+) -> list[float]:
     generator = torch.Generator().manual_seed(1)
-    return warm_start(model, load_tokenizer(NAME), prompts, options, generator=generator, report=lambda loss: None)
+    tokenizer, own = load_tokenizer(NAME), own_answers or {}
+    return warm_start(
+        model, tokenizer, prompts, options, own_answers=own, generator=generator, report=lambda loss: None
+    )
 
 
 @torch.no_grad()
-def nll_per_token(model: PeftModel, prompt: TrainingPrompt) -> float:
-    """Mean negative log-likelihood of the demonstration's tokens by transformers' own loss."""
+def token_losses(model: PeftModel, prompt: TrainingPrompt) -> torch.Tensor:
+    """Negative log-likelihood of each token of the demonstration, by a plain forward pass."""
     tokenizer = load_tokenizer(NAME)
     question = tokenizer(f"<|user|>{prompt.text}<|end|><|assistant|>")["input_ids"]
     answer = tokenizer(f"{prompt.demonstration}<|end|>")["input_ids"]
-    labels = torch.tensor([[-100] * len(question) + answer])
-    return model(input_ids=torch.tensor([question + answer]), labels=labels).loss.item()
+    logits = model(input_ids=torch.tensor([question + answer])).logits[0, len(question) - 1 : -1]
+    return -logits.log_softmax(dim=-1)[range(len(answer)), answer]
 
 
-def test_first_loss_is_the_likelihood_before_training() -> None:
+@torch.no_grad()
+def first_token(model: PeftModel, prompt: TrainingPrompt) -> torch.Tensor:
+    """Log-probabilities of an answer's first token."""
+    ids = load_tokenizer(NAME)(f"<|user|>{prompt.text}<|end|><|assistant|>")["input_ids"]
+    return model(input_ids=torch.tensor([ids])).logits[:, -1].log_softmax(dim=-1)
+
+
+def test_first_loss_learns_refusals_and_the_content_of_ordinary_answers() -> None:
     model = policy()
-    expected = (nll_per_token(model, HARMFUL) + nll_per_token(model, ORDINARY)) / 2
-    assert train(model, [HARMFUL, ORDINARY])[0] == pytest.approx(expected, rel=1e-4)
+    # before training nothing differs from the untrained policy, so what is held costs nothing
+    held, content = token_losses(model, ORDINARY)[:2], token_losses(model, ORDINARY)[2:]
+    ordinary = content.sum() / (len(held) + len(content))
+    expected = (token_losses(model, HARMFUL).mean() + ordinary) / 2
+    assert train(model, [HARMFUL, ORDINARY])[0] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_demonstrations_become_the_likeliest_answers(trained: PeftModel) -> None:
-    model = trained.get_base_model()
-    sampler = CachedPrefixSampler(model, load_tokenizer(NAME), max_new_tokens=16, temperature=0.0)
-    (harmful,), (ordinary,) = sampler.sample(["mock him", "hi"], per_prompt=1, generator=torch.Generator())
-    assert (harmful.text, ordinary.text) == (HARMFUL.demonstration, ORDINARY.demonstration)
+def test_weights_of_content_and_of_ordinary_prompts_shape_the_loss() -> None:
+    model, options = policy(), replace(OPTIONS, content_weight=0.5, benign_weight=3.0)
+    harmful, ordinary = token_losses(model, HARMFUL), token_losses(model, ORDINARY)
+    weights = [torch.tensor([1.0, 1.0] + [0.5] * (len(losses) - 2)) for losses in (harmful, ordinary)]
+    learnt = (harmful * weights[0]).sum() / weights[0].sum()
+    content = 3.0 * (ordinary[2:] * 0.5).sum() / weights[1].sum()
+    assert train(model, [HARMFUL, ORDINARY], options)[0] == pytest.approx((learnt + content).item() / 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("prompt", [HARMFUL, ORDINARY])
-def test_demonstrations_become_likely(trained: PeftModel, prompt: TrainingPrompt) -> None:
-    assert nll_per_token(trained, prompt) < 0.5
+def test_own_answers_cost_nothing_before_training() -> None:
+    model = policy()
+    expected = token_losses(model, HARMFUL).mean() / 2
+    losses = train(model, [HARMFUL, ORDINARY], own_answers={ORDINARY.id: "my own words"})
+    assert losses[0] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_refusals_become_the_likeliest_answers(trained: PeftModel) -> None:
+    sampler = CachedPrefixSampler(trained.get_base_model(), load_tokenizer(NAME), max_new_tokens=16, temperature=0.0)
+    ((harmful,),) = sampler.sample([HARMFUL.text], per_prompt=1, generator=torch.Generator())
+    assert harmful.text == HARMFUL.demonstration
+
+
+def test_openings_of_ordinary_answers_are_held_where_they_were(trained: PeftModel) -> None:
+    moved = [symmetric_kl(first_token(trained, p), first_token(policy(), p)).item() for p in (ORDINARY, HARMFUL)]
+    assert moved[0] < 0.1 * moved[1]
 
 
 def test_harmful_prompts_alone_fill_every_step() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from dr_irl.language.chat import prompt_ids, response_ids
+from dr_irl.language.chat import preamble_length, prompt_ids, response_ids
 from dr_irl.language.load import load_tokenizer
 
 
@@ -45,3 +45,18 @@ def test_an_answer_is_closed_where_the_limit_of_four_leaves_room(
 
 def test_no_answers_give_no_rows(tokenizer: PreTrainedTokenizerBase) -> None:
     assert response_ids(tokenizer, [], limit=4) == []
+
+
+def test_the_preamble_ends_with_the_last_special_token_that_all_prompts_share(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    assert preamble_length(tokenizer) == 1  # user
+
+
+def test_a_system_prompt_belongs_to_the_preamble() -> None:
+    tokenizer = load_tokenizer("bundled:smollm2-135m-instruct")
+    shared = preamble_length(tokenizer)
+    # prompts that a tokenizer might merge with what stands before them
+    rows = prompt_ids(tokenizer, ["Hi", "\n\nHi", "  7", "<b>"])
+    assert tokenizer.decode(rows[0][:shared]).endswith("trained by Hugging Face<|im_end|>\n<|im_start|>")
+    assert len({tuple(row[:shared]) for row in rows}) == 1

@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +112,41 @@ def test_changed_weights_are_another_model(copied: Path) -> None:
 
 def test_a_revision_is_part_of_the_identity_of_a_hub_id() -> None:
     assert model_identity("org/model", "v1") != model_identity("org/model", "v2")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("load", [load_causal_lm, partial(load_reward_backbone, depth=1)])
+def test_a_model_without_a_file_is_told_in_one_sentence(copied: Path, missing: str, load: Any) -> None:
+    (copied / missing).unlink()
+    with pytest.raises(ModelError, match=r"model '.*' in .* cannot be loaded: .*; the folder must hold config.json"):
+        load(str(copied), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_is_told_in_one_sentence(copied: Path, name: str) -> None:
+    (copied / name).write_bytes((copied / name).read_bytes()[:50])
+    with pytest.raises(ModelError, match="cannot be loaded: "):
+        load_tokenizer(str(copied))
+        load_causal_lm(str(copied), dtype=torch.float32)
+
+
+def test_a_model_without_a_tokenizer_is_told_in_one_sentence(copied: Path) -> None:
+    for path in copied.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="cannot be loaded: "):
+        load_tokenizer(str(copied))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_an_absent_device_is_refused_before_loading() -> None:
+    with pytest.raises(ModelError, match=r"models.device = 'cuda:1': this machine has 0 CUDA devices .* set .* to cpu"):
+        load_causal_lm(NAME, dtype=torch.float32, device="cuda:1")
+
+
+@pytest.mark.parametrize("ask", [model_identity, resolve_model])
+def test_an_s3_model_out_of_reach_is_told_in_one_sentence(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    with pytest.raises(ModelError, match="model 's3://bucket/model' cannot be read: .*; check the bucket and prefix"):
+        ask("s3://bucket/model")

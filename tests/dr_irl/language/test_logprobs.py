@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical
+from torch.distributions import Categorical, kl_divergence
 
-from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
+from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs, symmetric_kl
 from dr_irl.language.packing import Bundle, pack
 
 PACKED = pack([Bundle([5, 6], [[1, 2], [3]]), Bundle([7], [[4]])], pad=0)
@@ -49,3 +49,14 @@ def test_entropy_carries_no_gradient() -> None:
 def test_scores_are_float32_even_of_bfloat16_states() -> None:
     head = nn.Linear(8, 9, bias=False, dtype=torch.bfloat16)
     assert answer_logprobs(STATES.bfloat16(), head, PACKED).logprobs.dtype == torch.float32
+
+
+def test_symmetric_kl_is_the_mean_of_both_divergences() -> None:
+    one, two = (torch.randn(3, 7, generator=torch.Generator().manual_seed(seed)).log_softmax(dim=-1) for seed in (0, 1))
+    p, q = Categorical(logits=one), Categorical(logits=two)
+    torch.testing.assert_close(symmetric_kl(one, two), (kl_divergence(p, q) + kl_divergence(q, p)) / 2)
+
+
+def test_equal_distributions_have_no_divergence() -> None:
+    one = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
+    assert symmetric_kl(one, one).tolist() == [0.0, 0.0]

@@ -114,3 +114,35 @@ def test_empty_answer_ends_at_the_last_token_of_the_prompt(packed: Packed) -> No
 
 def test_padding_sees_itself_only(packed: Packed) -> None:
     assert packed.visible[1, 0, 11].nonzero()[:, 0].tolist() == [11]
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_shared_leading_tokens_change_no_logprob(model: PeftModel, shared: int) -> None:
+    bundles = [Bundle([2, 40, 41, 1, 3], [[50, 51], [60]]), Bundle([2, 40, 90, 91, 1, 3], [[80, 81, 82], []])]
+    decoder, head = SplitDecoder(model, upper_layers=1), model.get_output_embeddings()
+    alone, together = (pack(bundles, pad=0, shared=count) for count in (0, shared))
+    expected = answer_logprobs(decoder.states(decoder.features(alone), alone), head, alone).logprobs
+    found = answer_logprobs(decoder.states(decoder.features(together), together), head, together).logprobs
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_shared_leading_tokens_change_no_gradient(clean: PeftModel) -> None:
+    bundles = [Bundle([2, 40, 41, 1, 3], [[50, 51], [60]]), Bundle([2, 40, 90, 91, 1, 3], [[80, 81, 82]])]
+    decoder, head = SplitDecoder(clean, upper_layers=1), clean.get_output_embeddings()
+    gradients: list[torch.Tensor] = []
+    for shared in (0, 2):
+        clean.zero_grad()
+        packed = pack(bundles, pad=0, shared=shared)
+        answer_logprobs(decoder.states(decoder.features(packed), packed), head, packed).logprobs.sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in clean.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
+
+
+def test_prompts_that_do_not_share_the_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not share 2 leading tokens"):
+        pack(BUNDLES, pad=0, shared=2)
+
+
+def test_prompts_of_shared_tokens_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="has no more than these"):
+        pack([Bundle([2, 40], [[1]])], pad=0, shared=2)

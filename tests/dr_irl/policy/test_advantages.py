@@ -33,6 +33,15 @@ def test_advantages_by_hand() -> None:
     assert found.flatten().tolist() == pytest.approx(expected)
 
 
+def test_spread_of_the_batch_leaves_groups_their_weight() -> None:
+    # centred: -1 0 1 and -2 0 2; mean square (1 + 1 + 4 + 4) / 6
+    found = group_advantages(
+        torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]), torch.ones(2), tolerance=0.0, spread="batch"
+    )
+    std = (10 / 6) ** 0.5 + 1e-4
+    assert found.flatten().tolist() == pytest.approx([-1 / std, 0, 1 / std, -2 / std, 0, 2 / std])
+
+
 def test_groups_of_zero_variance_are_told() -> None:
     rewards = torch.tensor([[1.0, 1.0], [1.0, 1.5]])
     assert zero_variance(rewards, tolerance=0.1).tolist() == [True, False]

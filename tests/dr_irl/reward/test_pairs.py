@@ -28,9 +28,18 @@ EXAMPLES += [example(f"b{n}", BENIGN) for n in range(5)]
 COMPLETIONS = {e.id: [f"completion {e.id}.{k}" for k in range(2)] for e in EXAMPLES}
 
 
-def rows(category: str, *, contrast: int = 1, limit: int = 100, seed: int = 0) -> list[PreferenceRow]:
-    generator = torch.Generator().manual_seed(seed)
-    return preference_rows(EXAMPLES, category, COMPLETIONS, contrast=contrast, limit=limit, generator=generator)
+def rows(
+    category: str, *, contrast: int = 1, limit: int = 100, seed: int = 0, own_answers: bool = False
+) -> list[PreferenceRow]:
+    return preference_rows(
+        EXAMPLES,
+        category,
+        COMPLETIONS,
+        contrast=contrast,
+        limit=limit,
+        own_answers=own_answers,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def test_only_the_own_category_demonstrates() -> None:
@@ -72,3 +81,22 @@ def test_rows_are_limited() -> None:
 
 def test_same_seed_draws_the_same_rows() -> None:
     assert rows("insult", limit=2, seed=5) == rows("insult", limit=2, seed=5)
+
+
+def test_own_answers_demonstrate_against_refusals_only() -> None:
+    for row in rows(BENIGN, own_answers=True):
+        assert row.demonstration == f"completion {row.prompt.removeprefix('prompt ')}.0"
+        assert len(row.negatives) == 3
+        assert all(negative.startswith(("response i", "response p")) for negative in row.negatives)
+
+
+def test_own_answers_change_no_harm_category() -> None:
+    assert rows("insult", own_answers=True) == rows("insult")
+
+
+def test_prompts_without_completions_demonstrate_nothing() -> None:
+    some = {name: texts for name, texts in COMPLETIONS.items() if name in ("i0", "i2")}
+    found = preference_rows(
+        EXAMPLES, "insult", some, contrast=1, limit=9, own_answers=False, generator=torch.Generator().manual_seed(0)
+    )
+    assert [row.prompt for row in found] == ["prompt i0", "prompt i2"]
