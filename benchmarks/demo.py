@@ -2,8 +2,9 @@
 
     python benchmarks/demo.py --seeds 0 1 2
 
-Each run is a process of its own with a fresh store. Memory is the largest sum of resident sets over the process and
-its children (the temporary Prefect server included), sampled twice a second.
+Each run is a process of its own with a fresh store. Seeds measured earlier with the same settings are kept. Memory
+is the largest sum of resident sets over the process and its children (the temporary Prefect server included), sampled
+twice a second.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 
 from dr_irl.artifacts import Store
+from dr_irl.config import load_settings
 from flows.terminal import load_run
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
@@ -78,29 +80,60 @@ def headline(summary: dict[str, Any]) -> dict[str, Any]:
     return {"refusal": shares} | {k: summary[k] for k in ("perplexity", "distinct_2", "commonest_opening")}
 
 
+def machine() -> str:
+    """Describe this machine."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB"
+
+
+def known_runs(settings: dict[str, Any]) -> dict[str, Any]:
+    """Read the runs measured before with the same settings on the same kind of machine."""
+    if not RESULTS.exists():
+        return {}
+    result = json.loads(RESULTS.read_text())
+    same = result.get("settings") == settings and result.get("machine") == machine()
+    return dict(result["demo"]) if same else {}
+
+
+def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any]) -> None:
+    """Write the results, with the medians over seeds."""
+    suites = {"harmful": "all", "ordinary": "ordinary", "lookalike": "lookalike"}
+    over_seeds = {
+        model: {
+            name: median(r["models"][model]["refusal"][key]["share"] for r in runs.values())
+            for name, key in suites.items()
+        }
+        | {"perplexity": median(r["models"][model]["perplexity"] for r in runs.values())}
+        for model in next(iter(runs.values()))["models"]
+    }
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "settings": settings,
+        "smoke": smoke,
+        "median_seconds": median(run["first"]["seconds"] for run in runs.values()),
+        "median_seconds_again": median(run["again"]["seconds"] for run in runs.values()),
+        "median_over_seeds": over_seeds,
+        "demo": dict(sorted(runs.items())),
+    }
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def main() -> None:
-    """Measure smoke, the demo for every seed, and a second run of the first."""
+    """Measure smoke, the demo for every seed, and a second run of each; results are written after every seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--store", type=Path, help="folder that keeps the stores; a temporary one by default")
     options = parser.parse_args()
     folder = options.store or Path(tempfile.mkdtemp(prefix="dr-irl-bench-"))
+    settings = load_settings("demo").model_dump(mode="json", exclude={"seed"})
     smoke = measured_run(["--profile", "smoke", "--store", str(folder / "smoke")])
-    runs: dict[str, Any] = {}
+    runs = known_runs(settings)
     for seed in options.seeds:
         arguments = ["--profile", "demo", "--set", f"seed={seed}", "--store", str(folder / f"seed-{seed}")]
         runs[str(seed)] = {"first": measured_run(arguments), "again": measured_run(arguments)}
         runs[str(seed)] |= outcome(str(folder / f"seed-{seed}"))
-    result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB",
-        "smoke": smoke,
-        "demo": runs,
-        "median_seconds": median(run["first"]["seconds"] for run in runs.values()),
-        "median_seconds_again": median(run["again"]["seconds"] for run in runs.values()),
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+        write(settings, smoke, runs)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dr_irl.artifacts import ArtifactRef, Store, fingerprint_of, source_hash
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.progress import Progress
-from tasks.machine import use_threads
+from tasks.machine import give_back_memory, use_threads
 from tasks.reporting import current_progress
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ def stage_task(
             job = Job(settings, Inputs(store, inputs), variant, current_progress())
             with store.build(identity) as folder:
                 make(folder, job)
+            give_back_memory()
             return Completed(data=ref, message=f"{stage} {ref.fingerprint} built")
 
         run.__name__, run.__doc__ = name, make.__doc__

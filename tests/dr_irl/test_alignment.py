@@ -37,6 +37,7 @@ OPTIONS = Grpo(
     temperature=1.0,
     mask_truncated=False,
     zero_variance_tolerance=1e-4,
+    advantage_spread="group",
     max_grad_norm=1.0,
     micro_batch_tokens=512,
     adapted_layers=2,
