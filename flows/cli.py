@@ -53,10 +53,10 @@ def run(
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)
-    if dry_run:
-        from flows.terminal import print_plan
+    from flows.plan import plan
 
-        print_plan(settings, store)
+    typer.echo(plan(settings, store), err=not dry_run)  # at once: the imports below take seconds
+    if dry_run:
         return
     _quieten(debug)
     from dr_irl.progress import ConsoleProgress

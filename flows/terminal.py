@@ -1,4 +1,4 @@
-"""What a person at the terminal reads: the plan, the result, the answers."""
+"""What a person at the terminal reads at the end: the result, the answers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,41 +9,12 @@ from rich.table import Table
 
 from dr_irl.artifacts import Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.config import Settings
 from dr_irl.errors import UserError
 from dr_irl.report.data import ModelSummary, Rate
 from flows.pipeline import RunRecord
 from tasks.evaluation import read_summary
 from tasks.report import MODELS, REPORT
 from tasks.warm_start import ADAPTER
-
-
-def print_plan(settings: Settings, store: str) -> None:
-    """Print what a run with these settings would do."""
-    grpo, reward = settings.grpo, settings.reward
-    rows = settings.balance.rows_per_category
-    labels = len(HARM_CATEGORIES) + (1 if settings.balance.benign_rows else 0)
-    completions = (rows * len(HARM_CATEGORIES) + settings.balance.benign_rows) * settings.completions.per_prompt
-    lines = [
-        f"profile {settings.profile}, seed {settings.seed}, store {store}",
-        f"policy {settings.models.policy} in {settings.models.dtype} on {settings.models.device}; "
-        f"encoder {settings.models.encoder}",
-        f"1 sources              {', '.join(settings.sources.files)}",
-        f"2 balance              {rows} rows in each of {len(HARM_CATEGORIES)} categories, "
-        f"{settings.balance.benign_rows} ordinary ones",
-        f"3 warm start           {settings.warm_start.steps} steps" + ("" if settings.warm_start.steps else " (off)"),
-        f"4 completions          {completions} of up to {settings.completions.max_new_tokens} tokens",
-        f"5 reward models        {labels} x {reward.epochs} epochs, objective {reward.objective}, LoRA r "
-        f"{reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} layers",
-        f"6 hardness             level {settings.hardness.level}",
-        f"7 GRPO                 {grpo.steps} steps x {grpo.prompts_per_step} prompts x {grpo.group_size} completions, "
-        f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",
-        f"  scaling              {settings.scaling.combine}, kappa {settings.scaling.kappa:g}, reference "
-        f"{settings.scaling.reference}, tau {settings.scaling.tau}",
-        "8 evaluation           unaligned, " + ("warm start, " if settings.warm_start.steps else "") + "aligned",
-        "9 report               report.html",
-    ]
-    Console(highlight=False, soft_wrap=True).print("\n".join(lines), markup=False)
 
 
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:

@@ -1,0 +1,34 @@
+"""The plan of a run, told before anything heavy is imported."""
+
+from dr_irl.categories import HARM_CATEGORIES
+from dr_irl.config import Settings
+
+
+def plan(settings: Settings, store: str) -> str:
+    """Say what a run with these settings does, a line per stage."""
+    grpo, reward = settings.grpo, settings.reward
+    rows = settings.balance.rows_per_category
+    labels = len(HARM_CATEGORIES) + (1 if settings.balance.benign_rows else 0)
+    limit = settings.completions.prompts_per_category or max(rows, settings.balance.benign_rows)
+    prompts = len(HARM_CATEGORIES) * min(rows, limit) + min(settings.balance.benign_rows, limit)
+    completions = prompts * settings.completions.per_prompt
+    lines = [
+        f"profile {settings.profile}, seed {settings.seed}, store {store}",
+        f"policy {settings.models.policy} in {settings.models.dtype} on {settings.models.device}; "
+        f"encoder {settings.models.encoder}",
+        f"1 sources              {', '.join(settings.sources.files)}",
+        f"2 balance              {rows} rows in each of {len(HARM_CATEGORIES)} categories, "
+        f"{settings.balance.benign_rows} ordinary ones",
+        f"3 warm start           {settings.warm_start.steps} steps" + ("" if settings.warm_start.steps else " (off)"),
+        f"4 completions          {completions} of up to {settings.completions.max_new_tokens} tokens",
+        f"5 reward models        {labels} x {reward.epochs} epochs, objective {reward.objective}, LoRA r "
+        f"{reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} layers",
+        f"6 hardness             level {settings.hardness.level}",
+        f"7 GRPO                 {grpo.steps} steps x {grpo.prompts_per_step} prompts x {grpo.group_size} completions, "
+        f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",
+        f"  scaling              {settings.scaling.combine}, kappa {settings.scaling.kappa:g}, reference "
+        f"{settings.scaling.reference}, tau {settings.scaling.tau}",
+        "8 evaluation           unaligned, " + ("warm start, " if settings.warm_start.steps else "") + "aligned",
+        "9 report               report.html",
+    ]
+    return "\n".join(lines)
