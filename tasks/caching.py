@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -20,7 +21,7 @@ from dr_irl.artifacts import ArtifactRef, Store, fingerprint_of, source_hash
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.progress import Progress
-from tasks.machine import give_back_memory, use_threads
+from tasks.machine import give_back_memory
 from tasks.reporting import current_progress
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def stage_task(
             ref = store.ref(stage, identity.fingerprint)
             if store.has(ref):
                 return Completed(name="Cached", data=ref, message=f"{stage} {ref.fingerprint} is in the store")
-            use_threads(1 if single_thread else settings.threads)
+            torch.set_num_threads(1 if single_thread else settings.threads)
             job = Job(settings, Inputs(store, inputs), variant, current_progress())
             with store.build(identity) as folder:
                 make(folder, job)
