@@ -74,7 +74,7 @@ def warm_start(
     Args:
         model: modified in place: its active adapter is trained; the model without it is what is held.
         tokenizer: the model's.
-        prompts: with their demonstrations.
+        prompts: with their demonstrations; some of them harmful.
         options: see `WarmStart`.
         own_answers: id of an ordinary prompt -> what the untrained policy answers to it.
         generator: chooses the rows of every step, and the refusals whose openings ordinary prompts are given.
@@ -131,9 +131,8 @@ def _rows(
             rows.append(_Row(Bundle(question, [answer]), held=(0,)))
             continue
         held = len(answer) if prompt.id in own_answers else options.opening_tokens
-        drawn = torch.randint(len(refusals), (1 if refusals else 0,), generator=generator).tolist()
-        openings = [refusals[place] for place in drawn]
-        rows.append(_Row(Bundle(question, [answer, *openings]), held=(held, *map(len, openings))))
+        refusal = refusals[int(torch.randint(len(refusals), (), generator=generator))]
+        rows.append(_Row(Bundle(question, [answer, refusal]), held=(held, len(refusal))))
     return rows
 
 

@@ -122,12 +122,19 @@ def test_a_model_without_a_file_is_told_in_one_sentence(copied: Path, missing: s
         load(str(copied), dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_damaged_file_is_told_in_one_sentence(copied: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("config.json", partial(load_causal_lm, dtype=torch.float32)),
+        ("config.json", partial(load_reward_backbone, depth=1, dtype=torch.float32)),
+        ("model.safetensors", partial(load_causal_lm, dtype=torch.float32)),
+        ("tokenizer.json", load_tokenizer),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_sentence(copied: Path, name: str, load: Any) -> None:
     (copied / name).write_bytes((copied / name).read_bytes()[:50])
-    with pytest.raises(ModelError, match="cannot be loaded: "):
-        load_tokenizer(str(copied))
-        load_causal_lm(str(copied), dtype=torch.float32)
+    with pytest.raises(ModelError, match=r"cannot be loaded: .*; the folder must hold config.json"):
+        load(str(copied))
 
 
 def test_a_model_without_a_tokenizer_is_told_in_one_sentence(copied: Path) -> None:
@@ -137,10 +144,9 @@ def test_a_model_without_a_tokenizer_is_told_in_one_sentence(copied: Path) -> No
         load_tokenizer(str(copied))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_an_absent_device_is_refused_before_loading() -> None:
-    with pytest.raises(ModelError, match=r"models.device = 'cuda:1': this machine has 0 CUDA devices .* set .* to cpu"):
-        load_causal_lm(NAME, dtype=torch.float32, device="cuda:1")
+    with pytest.raises(ModelError, match=r"models.device = 'cuda:99': this machine has \d+ CUDA devices .* to cpu"):
+        load_causal_lm(NAME, dtype=torch.float32, device="cuda:99")
 
 
 @pytest.mark.parametrize("ask", [model_identity, resolve_model])
