@@ -106,7 +106,6 @@ def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any
         for model in next(iter(runs.values()))["models"]
     }
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "settings": settings,
         "smoke": smoke,
@@ -132,6 +131,7 @@ def main() -> None:
     for seed in options.seeds:
         arguments = ["--profile", "demo", "--set", f"seed={seed}", "--store", str(folder / f"seed-{seed}")]
         runs[str(seed)] = {"first": measured_run(arguments), "again": measured_run(arguments)}
+        runs[str(seed)] |= {"date": datetime.now(UTC).date().isoformat()}
         runs[str(seed)] |= outcome(str(folder / f"seed-{seed}"))
         write(settings, smoke, runs)
 
