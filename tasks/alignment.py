@@ -12,10 +12,11 @@ from dr_irl.categories import BENIGN
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.adapters import (
+    POLICY,
     add_policy_adapter,
     load_policy_adapter,
     merge_adapter_into,
-    save_policy_adapter,
+    save_adapter,
     share_weights,
 )
 from dr_irl.language.sampling import CachedPrefixSampler
@@ -71,7 +72,7 @@ def alignment(folder: Path, job: Job) -> None:
             judge=refusal_by_wording,
             report=lambda readings: meter.advance(1, **readings),
         )
-    save_policy_adapter(policy, folder / ADAPTER)
+    save_adapter(policy, POLICY, folder / ADAPTER)
     StepRecord.write(state.logged, folder / STEPS)
     ScalingRecord.write(state.scaling, folder / SCALING)
 

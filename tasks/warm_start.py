@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
-from dr_irl.language.adapters import add_policy_adapter, save_policy_adapter
+from dr_irl.language.adapters import POLICY, add_policy_adapter, save_adapter
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
@@ -69,7 +69,7 @@ def warm_start(folder: Path, job: Job) -> None:
             generator=torch_generator(settings.seed, "warm start"),
             report=lambda loss: meter.advance(loss=loss),
         )
-    save_policy_adapter(policy, folder / ADAPTER)
+    save_adapter(policy, POLICY, folder / ADAPTER)
     (folder / "losses.json").write_text(json.dumps(losses))
 
 

@@ -98,10 +98,10 @@ def merge_adapter_into(target: PreTrainedModel, adapted: PeftModel) -> None:
                 target.get_submodule(name).weight = torch.nn.Parameter(merged, requires_grad=False)
 
 
-def save_policy_adapter(model: PeftModel, folder: Path) -> None:
-    """Save the policy adapter so that `PeftModel.from_pretrained(base, folder)` loads it."""
-    model.save_pretrained(str(folder), selected_adapters=[POLICY], safe_serialization=True)
+def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
+    """Save one adapter, with its head if it has one, so that `PeftModel.from_pretrained(base, folder)` loads it."""
+    model.save_pretrained(str(folder), selected_adapters=[name], safe_serialization=True)
     # PEFT puts an adapter that is not named "default" into a folder of its own; a reader expects it at the top.
-    for path in (folder / POLICY).iterdir():
+    for path in (folder / name).iterdir():
         path.replace(folder / path.name)
-    (folder / POLICY).rmdir()
+    (folder / name).rmdir()

@@ -1,7 +1,6 @@
 """One reward model: LoRA on the topmost layers of a frozen backbone, and a scalar head."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -41,14 +40,6 @@ def add_reward_adapter(
     model = get_peft_model(backbone, config, adapter_name=name)
     draw_lora_weights(model, generator)
     return model
-
-
-def save_reward_adapter(model: PeftModel, name: str, folder: Path) -> None:
-    """Save one adapter with its head so that `PeftModel.from_pretrained(backbone, folder)` loads it."""
-    model.save_pretrained(str(folder), selected_adapters=[name], safe_serialization=True)
-    for path in (folder / name).iterdir():
-        path.replace(folder / path.name)
-    (folder / name).rmdir()
 
 
 class RewardBackbone:

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError, DivergenceError
+from dr_irl.language.adapters import save_adapter
 from dr_irl.language.packing import Bundle
-from dr_irl.reward.model import RewardBackbone, save_reward_adapter
+from dr_irl.reward.model import RewardBackbone
 from dr_irl.reward.train import Calibration
 
 CALIBRATION_NAME = "calibration.json"
@@ -21,7 +22,7 @@ CALIBRATION_NAME = "calibration.json"
 
 def save_reward_model(model: PeftModel, category: str, calibration: Calibration, folder: Path) -> None:
     """Save one category's adapter, head and calibration."""
-    save_reward_adapter(model, category, folder)
+    save_adapter(model, category, folder)
     (folder / CALIBRATION_NAME).write_text(json.dumps(asdict(calibration), indent=2))
 
 

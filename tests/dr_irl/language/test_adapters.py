@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from dr_irl.language.adapters import (
+    POLICY,
     add_policy_adapter,
     draw_lora_weights,
     load_policy_adapter,
     merge_adapter_into,
     reference_active,
-    save_policy_adapter,
+    save_adapter,
     share_weights,
     trainable_parameters,
 )
@@ -117,20 +118,20 @@ def test_shared_model_has_no_module_of_the_other() -> None:
 
 def test_saved_adapter_loads_into_plain_peft_in_a_fresh_process(tmp_path: Path) -> None:
     adapted = moved(load())
-    save_policy_adapter(adapted, tmp_path / "adapter")
+    save_adapter(adapted, POLICY, tmp_path / "adapter")
     found = tmp_path / "logits.pt"
     subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, tmp_path / "adapter", found], check=True)
     torch.testing.assert_close(torch.load(found), logits(adapted), atol=1e-6, rtol=1e-6)
 
 
 def test_saved_adapter_lies_at_the_top_of_its_folder(tmp_path: Path) -> None:
-    save_policy_adapter(fresh(load()), tmp_path)
+    save_adapter(fresh(load()), POLICY, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= names and "policy" not in names
 
 
 def test_reference_stays_where_it_was_while_the_policy_trains(tmp_path: Path) -> None:
-    save_policy_adapter(moved(load()), tmp_path)
+    save_adapter(moved(load()), POLICY, tmp_path)
     model = load_policy_adapter(load(), tmp_path)
     with reference_active(model):
         before = logits(model)
@@ -142,7 +143,7 @@ def test_reference_stays_where_it_was_while_the_policy_trains(tmp_path: Path) ->
 
 
 def test_policy_moves_when_it_trains(tmp_path: Path) -> None:
-    save_policy_adapter(moved(load()), tmp_path)
+    save_adapter(moved(load()), POLICY, tmp_path)
     model = load_policy_adapter(load(), tmp_path)
     before = logits(model)
     optimiser = torch.optim.SGD(trainable_parameters(model), lr=1.0)
@@ -152,7 +153,7 @@ def test_policy_moves_when_it_trains(tmp_path: Path) -> None:
 
 
 def test_only_the_policy_learns_after_a_visit_to_the_reference(tmp_path: Path) -> None:
-    save_policy_adapter(moved(load()), tmp_path)
+    save_adapter(moved(load()), POLICY, tmp_path)
     model = load_policy_adapter(load(), tmp_path)
     with reference_active(model):
         logits(model)
@@ -167,7 +168,7 @@ def test_reference_without_an_adapter_of_its_own_is_the_frozen_model() -> None:
 
 
 def test_policy_is_active_again_after_an_error(tmp_path: Path) -> None:
-    save_policy_adapter(moved(load()), tmp_path)
+    save_adapter(moved(load()), POLICY, tmp_path)
     model = load_policy_adapter(load(), tmp_path)
     with pytest.raises(RuntimeError), reference_active(model):
         raise RuntimeError
@@ -177,7 +178,7 @@ def test_policy_is_active_again_after_an_error(tmp_path: Path) -> None:
 def test_drawn_weights_do_not_depend_on_the_global_state(tmp_path: Path) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
-        save_policy_adapter(fresh(load()), tmp_path / str(seed))
+        save_adapter(fresh(load()), POLICY, tmp_path / str(seed))
     one, two = (load_file(tmp_path / str(seed) / "adapter_model.safetensors") for seed in (1, 2))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 

@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from dr_irl.language.adapters import add_policy_adapter, load_policy_adapter, reference_active, save_policy_adapter
+from dr_irl.language.adapters import POLICY, add_policy_adapter, load_policy_adapter, reference_active, save_adapter
 from dr_irl.language.load import load_causal_lm
 from dr_irl.language.packing import Bundle, pack
 from dr_irl.language.split import SplitDecoder, layer_count, pad_features, topmost_layers
@@ -26,7 +26,7 @@ def two_adapters(model: PreTrainedModel, tmp_path: Path) -> PeftModel:
     """A policy that has moved away from its reference; both adapt the upper layer only."""
     generator = torch.Generator().manual_seed(0)
     adapted = add_policy_adapter(model, rank=2, adapted_layers=1, target_modules=["v_proj"], generator=generator)
-    save_policy_adapter(adapted, tmp_path)
+    save_adapter(adapted, POLICY, tmp_path)
     loaded = load_policy_adapter(load_causal_lm("bundled:tiny-random-lm", dtype=torch.float32), tmp_path)
     for name, parameter in loaded.named_parameters():
         if "lora_B.policy" in name:

@@ -10,8 +10,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from dr_irl.language.adapters import save_adapter
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
-from dr_irl.reward.model import RewardBackbone, add_reward_adapter, save_reward_adapter
+from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 
 NAME = "bundled:tiny-random-lm"
 PROMPTS = ["how are you?", "hi"]
@@ -74,7 +75,7 @@ def test_rewards_are_those_of_the_plain_classifier(moved: PeftModel) -> None:
 
 
 def test_saved_model_gives_the_same_rewards_in_a_fresh_process(moved: PeftModel, tmp_path: Path) -> None:
-    save_reward_adapter(moved, "insult", tmp_path / "insult")
+    save_adapter(moved, "insult", tmp_path / "insult")
     found = tmp_path / "rewards.pt"
     command = [sys.executable, "-c", IN_A_FRESH_PROCESS, tmp_path / "insult", found, json.dumps(FLAT)]
     subprocess.run(command, check=True)
@@ -82,7 +83,7 @@ def test_saved_model_gives_the_same_rewards_in_a_fresh_process(moved: PeftModel,
 
 
 def test_head_is_saved(moved: PeftModel, tmp_path: Path) -> None:
-    save_reward_adapter(moved, "insult", tmp_path)
+    save_adapter(moved, "insult", tmp_path)
     heads = [value for name, value in load_file(tmp_path / "adapter_model.safetensors").items() if "score" in name]
     assert len(heads) == 1 and heads[0].abs().min() > 0
 
