@@ -1,16 +1,17 @@
 """Supervised fine-tuning on a few demonstrations before GRPO. Not part of the method: it saves steps of it.
 
-A harmful prompt teaches its demonstration. An ordinary prompt holds the policy where it is: the untrained policy's own
-answer stays as likely as it was, word by word, and so do the first words of a refusal, to which the untrained policy
-would never get by itself. An ordinary prompt without an own answer is held in the opening of its demonstration, where
-refusing is decided, and taught the rest.
+A harmful prompt teaches its demonstration. Which of the usual openings that one has says nothing about the prompt, so
+what is taught there is how often each occurs in all of them. An ordinary prompt holds the policy where it is: the
+untrained policy's own answer stays as likely as it was, word by word, and so do the first words of a refusal, to which
+the untrained policy would never get by itself. An ordinary prompt without an own answer is held in the opening of its
+demonstration, where refusing is decided, and taught the rest.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -19,10 +20,17 @@ from dr_irl.categories import BENIGN
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import trainable_parameters
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
-from dr_irl.language.logprobs import answer_distributions, symmetric_kl
+from dr_irl.language.logprobs import (
+    answer_distributions,
+    answer_states,
+    distributions,
+    soft_cross_entropy,
+    symmetric_kl,
+)
 from dr_irl.language.masks import micro_batches
+from dr_irl.language.openings import Openings, TokenShares, certain
 from dr_irl.language.packing import Bundle, Packed, pack
-from dr_irl.language.split import SplitDecoder
+from dr_irl.language.split import SplitDecoder, pad_features
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.reward.train import warm_up_then_decay
 
@@ -49,10 +57,14 @@ class WarmStart:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    position: int
+    """Among all rows; ids may repeat where the balance repeats rows."""
     bundle: Bundle
     """A prompt with its demonstration or own answer; an ordinary prompt also with the opening of a refusal."""
     held: tuple[int, ...]
     """Of each answer: how many leading tokens are held to the untrained policy; the others are learnt."""
+    targets: Sequence[TokenShares]
+    """Of every token of every answer: what is learnt there, unless it is held."""
 
     @property
     def is_benign(self) -> bool:
@@ -84,7 +96,7 @@ def warm_start(
         DivergenceError: a loss is not finite.
     """
     rows = _rows(tokenizer, prompts, options, own_answers, generator)
-    decoder, shared = SplitDecoder(model, upper_layers=options.adapted_layers), preamble_length(tokenizer)
+    learner = _Learner(model, tokenizer, options)
     schedule = schedule_prompts(
         [p.category for p in prompts],
         steps=options.steps,
@@ -100,9 +112,8 @@ def warm_start(
             group["lr"] = options.learning_rate * warm_up_then_decay(step, options.steps)
         optimiser.zero_grad()
         total = 0.0
-        for batch in _batches([rows[row] for row in chosen], shared, options.micro_batch_tokens):
-            packed = pack([r.bundle for r in batch], pad=padding_id(tokenizer), shared=shared, device=model.device)
-            loss = _losses(model, decoder, packed, batch, options).sum() / len(chosen)
+        for batch in learner.batches([rows[row] for row in chosen]):
+            loss = learner.losses(batch).sum() / len(chosen)
             loss.backward()
             total += loss.item()
         if not torch.isfinite(torch.tensor(total)):
@@ -124,40 +135,81 @@ def _rows(
     questions = prompt_ids(tokenizer, [p.text for p in prompts])
     texts = [own_answers.get(p.id, p.demonstration) for p in prompts]
     answers = response_ids(tokenizer, texts, limit=options.limit)
-    refusals = [a[: options.opening_tokens] for a, p in zip(answers, prompts, strict=True) if p.category != BENIGN]
+    refusals = [answer for answer, p in zip(answers, prompts, strict=True) if p.category != BENIGN]
+    openings = Openings(refusals, depth=options.opening_tokens)
     rows: list[_Row] = []
-    for prompt, question, answer in zip(prompts, questions, answers, strict=True):
+    for position, (prompt, question, answer) in enumerate(zip(prompts, questions, answers, strict=True)):
         if prompt.category != BENIGN:
-            rows.append(_Row(Bundle(question, [answer]), held=(0,)))
+            rows.append(_Row(position, Bundle(question, [answer]), held=(0,), targets=openings.targets(answer)))
             continue
         held = len(answer) if prompt.id in own_answers else options.opening_tokens
-        refusal = refusals[int(torch.randint(len(refusals), (), generator=generator))]
-        rows.append(_Row(Bundle(question, [answer, refusal]), held=(held, len(refusal))))
+        refusal = refusals[int(torch.randint(len(refusals), (), generator=generator))][: options.opening_tokens]
+        bundle = Bundle(question, [answer, refusal])
+        rows.append(_Row(position, bundle, held=(held, len(refusal)), targets=certain([*answer, *refusal])))
     return rows
 
 
-def _batches(rows: Sequence[_Row], shared: int, max_tokens: int) -> Iterator[list[_Row]]:
-    """Micro-batches of one kind each: only ordinary rows need the untrained policy's distributions."""
-    for is_benign in (False, True):
-        alike = [row for row in rows if row.is_benign == is_benign]
-        for places in micro_batches([len(row.bundle) - shared for row in alike], max_tokens):
-            yield [alike[place] for place in places]
+class _Learner:
+    """The losses of rows. What training does not change is computed when a row first comes up, and kept."""
+
+    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, options: WarmStart) -> None:
+        self._model, self._head, self._options = model, model.get_output_embeddings(), options
+        self._decoder = SplitDecoder(model, upper_layers=options.adapted_layers)
+        self._pad, self._shared = padding_id(tokenizer), preamble_length(tokenizer)
+        self._features: dict[int, Tensor] = {}
+        self._base: dict[int, Tensor] = {}
+
+    def batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Micro-batches of rows of similar length."""
+        lengths = [len(row.bundle) - self._shared for row in rows]
+        for places in micro_batches(lengths, self._options.micro_batch_tokens):
+            yield [rows[place] for place in places]
+
+    def losses(self, batch: Sequence[_Row]) -> Float[Tensor, " answers"]:
+        """Loss of each answer: the weighted mean of its tokens' losses, times the weight of its kind."""
+        options = self._options
+        self._prepare([row for row in batch if row.position not in self._features])
+        packed = self._pack(batch)
+        states = self._states(batch, packed)
+        counts = packed.answer
+        policy = answer_distributions(states, self._head, packed, where=counts)
+        losses = soft_cross_entropy(policy, [target for row in batch for target in row.targets])
+        held = _held(batch, packed)
+        if held.any():
+            base = distributions(torch.cat([self._base[row.position] for row in batch if row.is_benign]), self._head)
+            losses = losses.masked_scatter(held[counts], symmetric_kl(policy[held[counts]], base))
+        places = torch.arange(counts.shape[1], device=counts.device)
+        weights = torch.where(held | (places < options.opening_tokens), 1.0, options.content_weight) * counts
+        means = (torch.zeros_like(weights).masked_scatter(counts, losses) * weights).sum(dim=1) / weights.sum(dim=1)
+        return torch.where(held.any(dim=1), options.benign_weight, 1.0) * means
+
+    @torch.no_grad()
+    def _prepare(self, rows: Sequence[_Row]) -> None:
+        """Keep the rows' states below the adapters, and the untrained policy's final ones where it is held."""
+        if not rows:
+            return
+        for row, states in zip(rows, self._decoder.features(self._pack(rows)), strict=True):
+            self._features[row.position] = states[: len(row.bundle) - self._shared].clone()
+        benign = [row for row in rows if row.is_benign]
+        if not benign:
+            return
+        packed = self._pack(benign)
+        held = _held(benign, packed)
+        with self._model.disable_adapter():
+            states = answer_states(self._states(benign, packed), packed, where=held)
+        counts = [int(of_row.sum()) for of_row in held.sum(dim=1).split([len(row.held) for row in benign])]
+        for row, kept in zip(benign, states.split(counts), strict=True):
+            self._base[row.position] = kept.clone()
+
+    def _states(self, rows: Sequence[_Row], packed: Packed) -> Float[Tensor, "rows length hidden"]:
+        return self._decoder.states(pad_features([self._features[row.position] for row in rows]), packed)
+
+    def _pack(self, rows: Sequence[_Row]) -> Packed:
+        return pack([row.bundle for row in rows], pad=self._pad, shared=self._shared, device=self._model.device)
 
 
-def _losses(
-    model: PeftModel, decoder: SplitDecoder, packed: Packed, batch: Sequence[_Row], options: WarmStart
-) -> Float[Tensor, " answers"]:
-    """Loss of each answer: the weighted mean of its tokens' losses, times the weight of its kind."""
-    features, head, counts = decoder.features(packed), model.get_output_embeddings(), packed.answer
-    places = torch.arange(counts.shape[1], device=counts.device)
-    first_learnt = torch.tensor([count for row in batch for count in row.held], device=counts.device)
-    held = (places < first_learnt[:, None]) & counts
-    policy = answer_distributions(decoder.states(features, packed), head, packed, where=counts)
-    losses = -policy.gather(1, packed.answer_ids[counts][:, None])[:, 0]
-    if held.any():
-        with torch.no_grad(), model.disable_adapter():
-            base = answer_distributions(decoder.states(features, packed), head, packed, where=held)
-        losses = losses.masked_scatter(held[counts], symmetric_kl(policy[held[counts]], base))
-    weights = torch.where(held | (places < options.opening_tokens), 1.0, options.content_weight) * counts
-    means = (torch.zeros_like(weights).masked_scatter(counts, losses) * weights).sum(dim=1) / weights.sum(dim=1)
-    return torch.where(first_learnt > 0, options.benign_weight, 1.0) * means
+def _held(rows: Sequence[_Row], packed: Packed) -> Bool[Tensor, "answers tokens"]:
+    """Return where the policy is held to the untrained one."""
+    counts = packed.answer
+    first_learnt = torch.tensor([count for row in rows for count in row.held], device=counts.device)
+    return (torch.arange(counts.shape[1], device=counts.device) < first_learnt[:, None]) & counts

@@ -22,7 +22,12 @@ ADAPTER = "adapter"
 
 @stage_task(
     "warm-start",
-    modules=["dr_irl.warm_start", "dr_irl.language.logprobs", "dr_irl.language.sampling"],
+    modules=[
+        "dr_irl.warm_start",
+        "dr_irl.language.logprobs",
+        "dr_irl.language.openings",
+        "dr_irl.language.sampling",
+    ],
     reads=lambda settings, _: (
         settings.warm_start.model_dump()
         | settings.grpo.model_dump(include={"lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"})

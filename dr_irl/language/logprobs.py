@@ -1,11 +1,13 @@
 """Log-probabilities of given answers; logits are computed for answer positions only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dr_irl.language.openings import TokenShares
 from dr_irl.language.packing import Packed
 
 
@@ -39,8 +41,21 @@ def answer_distributions(
     temperature: float = 1.0,
 ) -> Float[Tensor, "count vocabulary"]:
     """Log-probabilities of the whole vocabulary, in float32, at the answer tokens where `where` is True, in order."""
-    sources = states.flatten(0, 1)[packed.predicted_from[where]]
-    return (head(sources).float() / temperature).log_softmax(dim=-1)
+    return distributions(answer_states(states, packed, where=where), head, temperature=temperature)
+
+
+def answer_states(
+    states: Float[Tensor, "rows length hidden"], packed: Packed, *, where: Bool[Tensor, "answers tokens"]
+) -> Float[Tensor, "count hidden"]:
+    """Pick the states that predict the answer tokens where `where` is True, in order."""
+    return states.flatten(0, 1)[packed.predicted_from[where]]
+
+
+def distributions(
+    states: Float[Tensor, "count hidden"], head: nn.Module, *, temperature: float = 1.0
+) -> Float[Tensor, "count vocabulary"]:
+    """Log-probabilities of the whole vocabulary, in float32, after each of the final states."""
+    return (head(states).float() / temperature).log_softmax(dim=-1)
 
 
 def symmetric_kl(
@@ -48,6 +63,16 @@ def symmetric_kl(
 ) -> Float[Tensor, " count"]:
     """(KL(p || q) + KL(q || p)) / 2 of each pair of distributions, given as log-probabilities; nats."""
     return ((first.exp() - second.exp()) * (first - second)).sum(dim=-1) / 2
+
+
+def soft_cross_entropy(
+    logprobs: Float[Tensor, "count vocabulary"], targets: Sequence[TokenShares]
+) -> Float[Tensor, " count"]:
+    """-sum_v share(v) log p(v) of each distribution, given as log-probabilities; nats."""
+    width = max(map(len, targets))
+    ids = torch.tensor([[*target, *[0] * (width - len(target))] for target in targets], device=logprobs.device)
+    shares = torch.tensor([[*target.values(), *[0.0] * (width - len(target))] for target in targets])
+    return -(logprobs.gather(1, ids) * shares.to(logprobs.device)).sum(dim=-1)
 
 
 def _scatter(values: Float[Tensor, " count"], where: Bool[Tensor, "answers tokens"]) -> Float[Tensor, "answers tokens"]:

@@ -98,6 +98,15 @@ def test_weights_of_content_and_of_ordinary_prompts_shape_the_loss() -> None:
     assert train(model, [HARMFUL, ORDINARY], options)[0] == pytest.approx((learnt + content).item() / 2, rel=1e-4)
 
 
+def test_a_refusal_opens_as_refusals_do_not_as_its_own_demonstration_does() -> None:
+    model, other = policy(), replace(HARMFUL, id="h2", demonstration="no, sorry")
+    options = replace(OPTIONS, benign_share=0.0, opening_tokens=1)
+    firsts = [token_losses(model, replace(HARMFUL, demonstration=d.demonstration))[0] for d in (HARMFUL, other)]
+    contents = [token_losses(model, d)[1:] for d in (HARMFUL, other)]
+    expected = [(sum(firsts) / 2 + c.sum()) / (1 + len(c)) for c in contents]
+    assert train(model, [HARMFUL, other], options)[0] == pytest.approx(float(sum(expected)) / 2, rel=1e-4)
+
+
 def test_own_answers_cost_nothing_before_training() -> None:
     model = policy()
     expected = token_losses(model, HARMFUL).mean() / 2
@@ -114,6 +123,13 @@ def test_refusals_become_the_likeliest_answers(trained: PeftModel) -> None:
 def test_openings_of_ordinary_answers_are_held_where_they_were(trained: PeftModel) -> None:
     moved = [symmetric_kl(first_token(trained, p), first_token(policy(), p)).item() for p in (ORDINARY, HARMFUL)]
     assert moved[0] < 0.1 * moved[1]
+
+
+def test_rows_cost_the_same_when_they_come_up_again() -> None:
+    ordinary = [ORDINARY, replace(ORDINARY, id="p", text="hello there")]
+    options = replace(OPTIONS, learning_rate=0.0, rows_per_step=3, benign_share=0.67, steps=3)
+    losses = train(policy(), [HARMFUL, *ordinary], options, own_answers={"p": "my own words"})
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 def test_harmful_prompts_alone_fill_every_step() -> None:
