@@ -99,7 +99,7 @@ def test_weights_of_content_and_of_ordinary_prompts_shape_the_loss() -> None:
 
 
 def test_a_refusal_opens_as_refusals_do_not_as_its_own_demonstration_does() -> None:
-    model, other = policy(), replace(HARMFUL, id="h2", demonstration="no, sorry")
+    model, other = policy(), replace(HARMFUL, id="h2", demonstration="sorry, no")  # another first token
     options = replace(OPTIONS, benign_share=0.0, opening_tokens=1)
     firsts = [token_losses(model, replace(HARMFUL, demonstration=d.demonstration))[0] for d in (HARMFUL, other)]
     contents = [token_losses(model, d)[1:] for d in (HARMFUL, other)]
