@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from dr_irl.artifacts import Store
-from dr_irl.config import load_settings
+from dr_irl.profile import load_settings
 from flows.terminal import load_run
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"

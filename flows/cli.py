@@ -49,7 +49,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Align a model: run the whole DAG, from the sources to the report."""
-    from dr_irl.config import load_settings, parse_overrides
+    from dr_irl.profile import load_settings, parse_overrides
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)

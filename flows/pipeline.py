@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from dr_irl.artifacts import ArtifactRef
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.config import Settings, load_settings
+from dr_irl.config import Settings
+from dr_irl.profile import load_settings
 from tasks.alignment import alignment
 from tasks.caching import open_store
 from tasks.demonstrations import balance, route, sources

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dr_irl.config import load_settings, parse_overrides
 from dr_irl.errors import SettingsError
+from dr_irl.profile import load_settings, parse_overrides
 
 
 def problem(*assignments: str) -> str:

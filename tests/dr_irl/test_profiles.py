@@ -6,11 +6,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from dr_irl.config import PROFILES, Settings, load_settings
+from dr_irl.config import Settings
 from dr_irl.demonstrations.balance import balance
 from dr_irl.demonstrations.dedupe import drop_duplicates
 from dr_irl.demonstrations.sources import load_examples
 from dr_irl.errors import SettingsError
+from dr_irl.profile import PROFILES, load_settings
 from dr_irl.records import Example
 
 _FOLDER = files("dr_irl") / "profiles"

@@ -1,0 +1,92 @@
+"""Reads settings: a profile, shipped or a YAML file, with dotted overrides on top."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from dr_irl.config import Settings
+from dr_irl.errors import SettingsError
+from dr_irl.explain import explain
+
+PROFILES = ("smoke", "demo", "paper")
+
+
+def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read a profile and apply dotted overrides such as `{"grpo.steps": 20}`.
+
+    Args:
+        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        overrides: dotted setting name -> value; text is read as YAML.
+
+    Raises:
+        SettingsError: every problem found, one per line, with the value seen and what is allowed.
+    """
+    values = _read_profile(profile)
+    values["profile"] = Path(profile).stem
+    for name, value in (overrides or {}).items():
+        _assign(values, name, _parse(value, f"setting {name}") if isinstance(value, str) else value)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(explain(error, Settings))) from None
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Turn `["grpo.steps=20"]` into `{"grpo.steps": 20}`, ready for `load_settings`; text stays as it was written.
+
+    Raises:
+        SettingsError: an item has no `=` or its value is no YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for item in assignments:
+        name, separator, text = item.partition("=")
+        if not separator or not name:
+            raise SettingsError(f"--set {item!r}: write SECTION.NAME=VALUE, for example --set grpo.steps=20")
+        value = _parse(text, f"--set {item!r}")
+        # `load_settings` reads text as YAML: reading it here too would strip the quotes of '"123"' and make a number.
+        parsed[name.strip()] = text if isinstance(value, str) else value
+    return parsed
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{where}: {text!r} is no YAML value; quote it") from None
+
+
+def _read_profile(profile: str) -> dict[str, Any]:
+    if profile in PROFILES:
+        text = (files("dr_irl") / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
+    elif Path(profile).suffix in (".yaml", ".yml") and Path(profile).is_file():
+        text = _read_text(Path(profile))
+    else:
+        raise SettingsError(
+            f"profile {profile!r} is unknown; allowed are {', '.join(PROFILES)}, or the path of a YAML file"
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"profile {profile!r} is no YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"profile {profile!r} must be a mapping of sections, not {type(values).__name__}")
+    return values
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"profile {str(path)!r} cannot be read as UTF-8 text: {error}") from None
+
+
+def _assign(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, leaf = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"setting {name!r}: {section!r} is a value, not a section")
+    values[leaf] = value
