@@ -1,7 +1,8 @@
 """The frozen records handed between stages, and the Arrow schema of every table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 Row = TypeVar("Row", bound="TableRow")
 
+_ROWS_AT_ONCE = 10_000
 _STRINGS = pa.list_(pa.string())
 _ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -34,16 +36,26 @@ class TableRow:
 
     @classmethod
     def write(cls: type[Row], rows: Iterable[Row], path: Path) -> None:
-        """Write rows to one zstd Parquet file."""
-        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=cls.schema())  # pyright: ignore[reportArgumentType]
-        pq.write_table(table, path, compression="zstd")
+        """Write rows to one zstd Parquet file; they are taken one by one, so that any number fits in memory."""
+        remaining = iter(rows)
+        with pq.ParquetWriter(path, cls.schema(), compression="zstd") as writer:
+            while batch := list(islice(remaining, _ROWS_AT_ONCE)):
+                records = [asdict(row) for row in batch]  # pyright: ignore[reportArgumentType]
+                writer.write_batch(pa.RecordBatch.from_pylist(records, schema=cls.schema()))
 
     @classmethod
     def read(cls: type[Row], path: Path) -> list[Row]:
         """Read the rows that `write` wrote."""
+        return list(cls.scan(path))
+
+    @classmethod
+    def scan(cls: type[Row], path: Path) -> Iterator[Row]:
+        """Read the rows that `write` wrote, one by one: any number fits in memory."""
         lists = [f.name for f in cls.schema() if pa.types.is_list(f.type)]
-        rows = pq.read_table(path, schema=cls.schema()).to_pylist()
-        return [cls(**(row | {name: tuple(row[name]) for name in lists})) for row in rows]
+        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as table:
+            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=cls.schema().names):
+                for row in batch.to_pylist():
+                    yield cls(**(row | {name: tuple(row[name]) for name in lists}))
 
 
 @dataclass(frozen=True, slots=True)

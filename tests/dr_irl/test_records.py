@@ -55,3 +55,19 @@ def test_an_unscored_answer_stays_unscored(tmp_path: Path) -> None:
     row = Answer("harmful", "p", "a prompt", "insult", "text", refused=None, truncated=False)
     Answer.write([row], tmp_path / "rows.parquet")
     assert Answer.read(tmp_path / "rows.parquet")[0].refused is None
+
+
+def test_a_table_of_many_row_groups_keeps_the_order_of_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dr_irl.records._ROWS_AT_ONCE", 3)
+    rows = [Hardness(str(place), "insult", 0, 0.5) for place in range(10)]
+    Hardness.write(iter(rows), tmp_path / "rows.parquet")
+    assert pq.ParquetFile(tmp_path / "rows.parquet").num_row_groups == 4
+    assert Hardness.read(tmp_path / "rows.parquet") == rows
+
+
+def test_a_table_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt_id": ["p"]}), tmp_path / "rows.parquet")
+    with pytest.raises((TypeError, KeyError, ValueError), match="category"):
+        Hardness.read(tmp_path / "rows.parquet")
