@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dr_irl.artifacts.filesystem import require_plain_key
+from dr_irl.artifacts.keys import MANIFEST_NAME, require_plain_key
 from dr_irl.errors import CorruptArtifactError, StoreError
 
-MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "pyarrow")
 
 
@@ -35,6 +34,8 @@ class FileEntry(BaseModel):
     sha256: str
     rows: int | None = None
     """Rows of a Parquet table."""
+    columns: dict[str, str] | None = None
+    """Column -> Arrow type of a Parquet table, in order; None for other files, and in manifests of version 1."""
 
 
 class Manifest(BaseModel):

@@ -1,84 +1,72 @@
-"""The artifact store: one interface over a folder and an `s3://bucket/prefix`."""
+"""The artifact store: one interface over a folder and an `s3://bucket/prefix`. Its format is in `docs/artifacts.md`."""
 
 import logging
-import os
 import shutil
 import tempfile
-import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError, ClientError
-
-from dr_irl.artifacts.filesystem import (
-    is_full_disk,
-    open_filesystem,
-    publish_folder,
+from dr_irl.artifacts import lease
+from dr_irl.artifacts.cache import cache_folder
+from dr_irl.artifacts.checkpoint import Checkpoint
+from dr_irl.artifacts.draft import Draft, Identity
+from dr_irl.artifacts.explain import explained, is_full_disk
+from dr_irl.artifacts.folder import FolderBackend
+from dr_irl.artifacts.keys import (
+    LEASES,
+    MANIFEST_NAME,
+    OBJECTS,
+    STAGING,
+    damaged_key,
+    manifest_key,
+    object_key,
     require_plain_key,
-    write_atomically,
 )
-from dr_irl.artifacts.fingerprint import file_sha256
-from dr_irl.artifacts.manifest import MANIFEST_NAME, ArtifactRef, FileEntry, Manifest, parse_manifest
+from dr_irl.artifacts.manifest import ArtifactRef, Manifest, parse_manifest
+from dr_irl.artifacts.marker import open_backend
+from dr_irl.artifacts.retry import until_sound
+from dr_irl.artifacts.transfer import require_sizes
 from dr_irl.errors import CorruptArtifactError, StoreError
 
 logger = logging.getLogger(__name__)
-
-_FAILURES = (OSError, BotoCoreError, ClientError)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What an artifact is made from; its fingerprint stands for the whole."""
-
-    stage: str
-    fingerprint: str
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    source: Mapping[str, str]
-
-
-@dataclass
-class Draft:
-    """An artifact being built: a local folder that nobody else sees until it is committed."""
-
-    folder: Path
-    started: float = field(default_factory=time.monotonic)
 
 
 class Store:
     """Content-addressed artifacts under `objects/<stage>/<fingerprint>/`, run records under `runs/`."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, read_only: bool = False) -> None:
         """Open the store at a folder or `s3://bucket/prefix`, and create it if needed.
 
+        Args:
+            uri: the place.
+            read_only: write nothing when opening: for credentials or mounts that may only read.
+
         Raises:
-            StoreError: it cannot be reached or written.
+            StoreError: it cannot be reached or written, is in use by something else, or is of a newer format.
         """
-        self.is_local = "://" not in uri
-        if not self.is_local and not uri.startswith("s3://"):
-            raise StoreError(f"store {uri!r}: only a folder or s3://bucket/prefix is allowed")
-        self.uri = str(Path(uri).expanduser().resolve()) if self.is_local else uri.rstrip("/")
+        self.backend = open_backend(uri, read_only=read_only)
+        self.uri = self.backend.uri
+        self.is_local = isinstance(self.backend, FolderBackend)
+        self._read_only = read_only
         self._verified: set[str] = set()
-        with self._explained("open"):
-            self._fs, self._root = open_filesystem(self.uri, is_local=self.is_local)
 
     def ref(self, stage: str, fingerprint: str) -> ArtifactRef:
         """Return the reference of an artifact, whether or not it exists yet."""
-        return ArtifactRef(stage=stage, fingerprint=fingerprint, uri=f"{self.uri}/{_key(stage, fingerprint)}")
+        return ArtifactRef(stage=stage, fingerprint=fingerprint, uri=f"{self.uri}/{object_key(stage, fingerprint)}")
 
     def has(self, ref: ArtifactRef) -> bool:
-        """Tell whether an artifact exists whole; a damaged one is moved aside, logged, and absent."""
+        """Tell whether an artifact exists whole; a damaged one is moved aside, logged, and absent.
+
+        On S3 nothing is downloaded: sizes are checked here, contents by `fetch`.
+        """
         try:
-            self.fetch(ref)
-        except CorruptArtifactError as error:
-            self._quarantine(ref, str(error))
-            return False
-        except FileNotFoundError:
+            if self.is_local:
+                self.fetch(ref)
+            else:
+                with self._condemning(ref) as (prefix, manifest):
+                    require_sizes(self.backend.files(prefix), prefix, manifest.files)
+        except (CorruptArtifactError, FileNotFoundError):
             return False
         return True
 
@@ -90,54 +78,45 @@ class Store:
             CorruptArtifactError: the manifest does not parse, or is another artifact's.
             StoreError: it was written by a newer version.
         """
-        path = f"{self._path(ref)}/{MANIFEST_NAME}"
-        with self._explained("read"):
-            if not self._fs.exists(path):
-                raise FileNotFoundError(path)
-            text = self._fs.cat_file(path)
-        manifest = parse_manifest(text, ref.uri)
-        if (manifest.stage, manifest.fingerprint) != (ref.stage, ref.fingerprint):
-            raise CorruptArtifactError(f"{ref.uri}: its manifest is that of {manifest.stage} {manifest.fingerprint}")
-        return manifest
+        key = manifest_key(ref.stage, ref.fingerprint)
+        content = until_sound(f"{ref.uri}/{MANIFEST_NAME}", lambda: self.backend.read(key), lambda c: _fault(c, ref))
+        return _parse(content, ref)
 
     def fetch(self, ref: ArtifactRef) -> Path:
         """Return a local folder with the artifact's files, verified; downloads them where needed.
 
-        Sizes are checked on every call, hashes on the first use in a process.
+        Sizes are checked on every call, hashes on the first use in a process. A damaged artifact is moved aside.
 
         Raises:
             FileNotFoundError: there is no such artifact.
             CorruptArtifactError: a file is missing or does not match the manifest.
+            StoreError: it cannot be read.
         """
-        manifest = self.manifest(ref)
-        folder = Path(self._path(ref)) if self.is_local else self._download(ref, manifest)
-        with self._explained("read"):
-            for name, entry in manifest.files.items():
-                path = folder / name
-                if not path.is_file() or path.stat().st_size != entry.size:
-                    raise CorruptArtifactError(f"{ref.uri}: {name} is missing or not {entry.size} bytes long")
-                if ref.fingerprint not in self._verified and file_sha256(path) != entry.sha256:
-                    raise CorruptArtifactError(f"{ref.uri}: the contents of {name} do not match its hash")
-        self._verified.add(ref.fingerprint)
+        cache = cache_folder() / "artifacts" / ref.stage / ref.fingerprint
+        with self._condemning(ref) as (prefix, manifest):
+            folder = self.backend.bring(prefix, manifest.files, cache, trusted=ref.uri in self._verified)
+        self._verified.add(ref.uri)
         return folder
 
     @contextmanager
-    def build(self, identity: Identity) -> Iterator[Path]:
+    def build(self, identity: Identity, *, replace: bool = False) -> Iterator[Path]:
         """Give a scratch folder, and commit what was written into it when the block ends well.
+
+        Args:
+            identity: what is built. If it is committed already when the block ends, that one is kept.
+            replace: put the new artifact in its place instead.
 
         Raises:
             StoreError: it cannot be written, or the disk is full.
         """
-        key = _key(identity.stage, identity.fingerprint)
-        parent = Path(self._root) / "staging" if self.is_local else None
-        with self._explained("write"):
-            if parent is not None:
-                parent.mkdir(parents=True, exist_ok=True)
-            draft = Draft(Path(tempfile.mkdtemp(prefix=f"{identity.stage.replace('/', '-')}-", dir=parent)))
+        key = object_key(identity.stage, identity.fingerprint)
+        draft = Draft(self._scratch(identity.stage.replace("/", "-")))
         try:
             yield draft.folder
-            with self._explained("write"):
-                self._commit(identity, draft, f"{self._root}/{key}")
+            with explained("write", self.uri):
+                manifest = draft.manifest(identity)
+            self.backend.publish(draft.folder, key, manifest, replace=replace)
+            self._verified.discard(f"{self.uri}/{key}")
         except Exception as error:
             if is_full_disk(error) and not isinstance(error, StoreError):
                 raise StoreError(f"no space is left on the disk of {draft.folder.parent}; free some") from error
@@ -145,113 +124,122 @@ class Store:
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
 
+    def lease(
+        self,
+        ref: ArtifactRef,
+        on_wait: Callable[[str], None] | None = None,
+        *,
+        while_waiting: Callable[[], None] | None = None,
+        ttl_seconds: float = lease.TTL_SECONDS,
+    ) -> AbstractContextManager[None]:
+        """Hold the right to build an artifact while a block runs; waits while another run has it.
+
+        Whoever had to wait finds the artifact built, most of the time: ask `has` again. A lease saves work and
+        guarantees nothing.
+
+        Args:
+            ref: the artifact.
+            on_wait: called once, with a sentence that says who builds it now.
+            while_waiting: called every second or two; what it raises ends the waiting.
+            ttl_seconds: after how long without a sign of life a builder is taken for dead.
+        """
+        folder = require_plain_key(f"{LEASES}/{ref.stage}/{ref.fingerprint}")
+        return lease.hold(self.backend, folder, on_wait=on_wait, while_waiting=while_waiting, ttl_seconds=ttl_seconds)
+
+    def checkpoint(self, ref: ArtifactRef) -> Checkpoint:
+        """Return the place for the state of an artifact that is half built."""
+        return Checkpoint(self.backend, ref.stage, ref.fingerprint)
+
+    def refs(self, stage_prefix: str = "") -> list[ArtifactRef]:
+        """Return all committed artifacts, sorted; those of one stage and its variants if it is named."""
+        below = f"{OBJECTS}/{require_plain_key(stage_prefix)}" if stage_prefix else OBJECTS
+        folders = {k.removesuffix(f"/{MANIFEST_NAME}") for k in self.backend.files(below) if _is_manifest(k)}
+        # A file of an artifact may be called as its manifest is: what lies inside an artifact is no other one.
+        outermost = sorted(f for f in folders if not any(f.startswith(f"{other}/") for other in folders))
+        return [self.ref(*f.removeprefix(f"{OBJECTS}/").rsplit("/", 1)) for f in outermost]
+
+    def manifests(self, refs: Iterable[ArtifactRef]) -> dict[ArtifactRef, Manifest | CorruptArtifactError]:
+        """Read many manifests at once; an artifact that is absent or damaged is an error in its place."""
+        wanted = list(refs)
+        contents = self.backend.read_many([manifest_key(ref.stage, ref.fingerprint) for ref in wanted])
+        return {ref: self._manifest_or_error(ref, contents) for ref in wanted}
+
+    def remove(self, ref: ArtifactRef) -> None:
+        """Delete an artifact, its manifest first: nobody takes what is left for whole. It is fine if there is none."""
+        self._verified.discard(ref.uri)
+        self.backend.delete([manifest_key(ref.stage, ref.fingerprint)])
+        self.backend.delete_tree(object_key(ref.stage, ref.fingerprint))
+
     def write_text(self, key: str, text: str) -> str:
         """Write a small file outside `objects/` (a run record, a report) and return its URI."""
-        path = f"{self._root}/{require_plain_key(key)}"
-        with self._explained("write"):
-            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            if self.is_local:
-                write_atomically(Path(path), text.encode())
-            else:
-                self._fs.pipe_file(path, text.encode())
+        self.backend.write(require_plain_key(key), text.encode())
         return f"{self.uri}/{key}"
 
     def read_text(self, key: str) -> str:
         """Read a small file that `write_text` wrote; raises FileNotFoundError where there is none."""
-        with self._explained("read"):
-            content = self._fs.cat_file(f"{self._root}/{require_plain_key(key)}")
-        return content if isinstance(content, str) else content.decode()
+        return self.backend.read(require_plain_key(key)).decode()
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys of the files directly under `prefix`, sorted."""
-        folder = f"{self._root}/{require_plain_key(prefix)}"
-        with self._explained("list"):
-            if not self._fs.isdir(folder):
-                return []
-            entries: list[dict[str, Any]] = self._fs.ls(folder, detail=True)
-        names = [str(entry["name"]).rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"]
-        return sorted(f"{prefix}/{name}" for name in names if name and not name.startswith("."))
+        depth = len(require_plain_key(prefix)) + 1
+        names = [key[depth:] for key in self.backend.files(prefix)]
+        return sorted(f"{prefix}/{name}" for name in names if "/" not in name and not name.startswith("."))
 
-    def _commit(self, identity: Identity, draft: Draft, target: str) -> None:
-        paths = sorted(path for path in draft.folder.rglob("*") if path.is_file())
-        manifest = Manifest(
-            stage=identity.stage,
-            fingerprint=identity.fingerprint,
-            settings=dict(identity.settings),
-            inputs=dict(identity.inputs),
-            source=dict(identity.source),
-            files={path.relative_to(draft.folder).as_posix(): _entry(path) for path in paths},
-            wall_seconds=round(time.monotonic() - draft.started, 3),
-        )
-        text = manifest.model_dump_json(indent=2).encode()
-        if self.is_local:
-            leftovers = Path(self._aside(self.ref(identity.stage, identity.fingerprint)))
-            publish_folder(draft.folder, Path(target), (MANIFEST_NAME, text), leftovers=leftovers)
-            return
-        for path in paths:
-            self._fs.put_file(str(path), f"{target}/{path.relative_to(draft.folder).as_posix()}")
-        self._fs.pipe_file(f"{target}/{MANIFEST_NAME}", text)
-
-    def _download(self, ref: ArtifactRef, manifest: Manifest) -> Path:
-        folder = cache_folder() / "artifacts" / ref.stage / ref.fingerprint
-        for name, entry in manifest.files.items():
-            path = folder / name
-            known = ref.fingerprint in self._verified
-            if path.is_file() and path.stat().st_size == entry.size and (known or file_sha256(path) == entry.sha256):
-                continue
-            with self._explained("read"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-            try:
-                with self._explained("read"):
-                    self._fs.get_file(f"{self._path(ref)}/{name}", str(aside))
-                    aside.replace(path)
-            except FileNotFoundError:
-                raise CorruptArtifactError(f"{ref.uri}: {name} is missing") from None
-            finally:
-                aside.unlink(missing_ok=True)
-        return folder
-
-    def _quarantine(self, ref: ArtifactRef, reason: str) -> None:
-        self._verified.discard(ref.fingerprint)
-        aside = self._aside(ref)
-        with self._explained("write"):
-            self._fs.makedirs(aside.rsplit("/", 1)[0], exist_ok=True)
-            with suppress(FileNotFoundError):  # another run moved it meanwhile
-                self._fs.mv(self._path(ref), aside, recursive=True)
-        logger.warning("damaged artifact moved aside to %s and rebuilt: %s", aside, reason)
-
-    def _aside(self, ref: ArtifactRef) -> str:
-        return f"{self._root}/damaged/{ref.stage}/{ref.fingerprint}-{uuid.uuid4().hex[:8]}"
-
-    def _path(self, ref: ArtifactRef) -> str:
-        return f"{self._root}/{_key(ref.stage, ref.fingerprint)}"
+    def _scratch(self, name: str) -> Path:
+        with explained("write", self.uri):
+            parent = Path(self.uri, STAGING) if self.is_local else None
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
 
     @contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
+    def _condemning(self, ref: ArtifactRef) -> Iterator[tuple[str, Manifest]]:
+        """Give an artifact's key and manifest; move it aside if the block or the manifest finds it damaged."""
+        judged: Manifest | None = None
         try:
-            yield
-        except _FAILURES as error:
-            if isinstance(error, FileNotFoundError):
-                if action in ("read", "list"):
-                    raise
-                if not self.is_local:
-                    raise StoreError(f"cannot {action} the store {self.uri!r}: no such bucket; create it") from None
-            raise StoreError(
-                f"cannot {action} the store {self.uri!r}: {str(error).rstrip('.')}; check the path, free space, "
-                "permissions and, for s3://, endpoint and credentials (AWS_* variables)"
-            ) from error
+            judged = self.manifest(ref)
+            yield object_key(ref.stage, ref.fingerprint), judged
+        except CorruptArtifactError as error:
+            reason = f"{ref.uri}: {str(error).removeprefix(f'{ref.uri}: ')}"
+            raise CorruptArtifactError(f"{reason}; {self._condemn(ref, judged, reason)}") from error
+
+    def _condemn(self, ref: ArtifactRef, judged: Manifest | None, reason: str) -> str:
+        """Move a damaged artifact aside, unless it is another one by now; returns what was done."""
+        self._verified.discard(ref.uri)
+        if self._read_only:
+            return "the store is open for reading only; a run that uses it rebuilds the artifact"
+        content = self.backend.read_many([manifest_key(ref.stage, ref.fingerprint)]).values()
+        if [None if _fault(each, ref) else _parse(each, ref) for each in content] != [judged]:
+            return "another run replaced it meanwhile; run again"
+        aside = damaged_key(ref.stage, ref.fingerprint)
+        self.backend.move(object_key(ref.stage, ref.fingerprint), aside)
+        logger.warning("damaged artifact %s %s moved aside to %s: %s", ref.stage, ref.fingerprint, aside, reason)
+        return f"it was moved aside to {self.uri}/{aside}, and running again rebuilds it"
+
+    def _manifest_or_error(self, ref: ArtifactRef, contents: Mapping[str, bytes]) -> Manifest | CorruptArtifactError:
+        key = manifest_key(ref.stage, ref.fingerprint)
+        try:
+            return _parse(contents[key], ref)
+        except KeyError:
+            return CorruptArtifactError(f"{ref.uri}: there is no such artifact")
+        except CorruptArtifactError as error:
+            return error
 
 
-def cache_folder() -> Path:
-    """Return the folder of prepared models and downloads: `$DR_IRL_CACHE`, or `~/.cache/dr-irl`."""
-    return Path(os.environ.get("DR_IRL_CACHE") or Path.home() / ".cache" / "dr-irl").expanduser()
+def _is_manifest(key: str) -> bool:
+    return key.endswith(f"/{MANIFEST_NAME}")
 
 
-def _key(stage: str, fingerprint: str) -> str:
-    return require_plain_key(f"objects/{stage}/{fingerprint}")
+def _parse(content: bytes, ref: ArtifactRef) -> Manifest:
+    manifest = parse_manifest(content, ref.uri)
+    if (manifest.stage, manifest.fingerprint) != (ref.stage, ref.fingerprint):
+        raise CorruptArtifactError(f"{ref.uri}: its manifest is that of {manifest.stage} {manifest.fingerprint}")
+    return manifest
 
 
-def _entry(path: Path) -> FileEntry:
-    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-    return FileEntry(size=path.stat().st_size, sha256=file_sha256(path), rows=rows)
+def _fault(content: bytes, ref: ArtifactRef) -> str | None:
+    try:
+        _parse(content, ref)
+    except CorruptArtifactError as error:
+        return str(error)
+    return None

@@ -1,14 +1,39 @@
-"""Manifests from elsewhere: older, newer, broken, hostile."""
+"""Manifests read back, and from elsewhere: older, newer, broken, hostile."""
 
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dr_irl.artifacts.manifest import FileEntry, Manifest, parse_manifest
 from dr_irl.errors import CorruptArtifactError, StoreError
 
-ENTRY = FileEntry(size=3, sha256="ab", rows=None)
+ENTRY = FileEntry(size=3, sha256="ab", rows=1, columns={"text": "string"})
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+PARTS = NAMES.filter(lambda name: "/" not in name and name not in (".", ".."))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(NAMES, values, max_size=3),
+)
+ENTRIES = st.builds(
+    FileEntry,
+    size=st.integers(0, 2**50),
+    sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    rows=st.none() | st.integers(0, 2**40),
+    columns=st.none() | st.dictionaries(NAMES, NAMES, max_size=3),
+)
+MANIFESTS = st.builds(
+    Manifest,
+    stage=st.lists(PARTS, min_size=1, max_size=2).map("/".join),
+    fingerprint=PARTS,
+    settings=st.dictionaries(NAMES, JSON, max_size=3),
+    inputs=st.dictionaries(NAMES, NAMES, max_size=3),
+    source=st.dictionaries(NAMES, NAMES, max_size=3),
+    files=st.dictionaries(st.lists(PARTS, min_size=1, max_size=3).map("/".join), ENTRIES, max_size=3),
+    wall_seconds=st.floats(0, 1e6),
+)
 
 
 def manifest(name: str = "rows.parquet") -> Manifest:
@@ -21,9 +46,28 @@ def text(**changes: Any) -> bytes:
     return json.dumps(json.loads(manifest().model_dump_json()) | changes).encode()
 
 
-def test_a_manifest_is_read_as_it_was_written() -> None:
-    written = manifest()
-    assert parse_manifest(written.model_dump_json().encode(), "uri") == written
+@given(MANIFESTS)
+def test_a_manifest_is_read_as_it_was_written(written: Manifest) -> None:
+    assert parse_manifest(written.model_dump_json(indent=2).encode(), "uri") == written
+
+
+@given(MANIFESTS, st.data())
+def test_a_manifest_that_was_cut_short_is_damage(written: Manifest, data: st.DataObject) -> None:
+    content = written.model_dump_json().encode()
+    with pytest.raises(CorruptArtifactError):
+        parse_manifest(content[: data.draw(st.integers(0, len(content) - 1))], "uri")
+
+
+def test_the_columns_of_a_table_keep_their_order() -> None:
+    columns = {"z": "string", "a": "int64"}
+    entry = FileEntry(size=1, sha256="ab", rows=0, columns=columns)
+    assert list((FileEntry.model_validate_json(entry.model_dump_json()).columns or {}).items()) == [*columns.items()]
+
+
+def test_a_manifest_of_version_1_is_read() -> None:
+    entry = {"size": 3, "sha256": "ab", "rows": 2}  # no columns
+    read = parse_manifest(text(schema_version=1, files={"rows.parquet": entry}), "uri")
+    assert read.files["rows.parquet"] == FileEntry(size=3, sha256="ab", rows=2)
 
 
 def test_a_manifest_says_which_libraries_made_the_artifact() -> None:
@@ -31,8 +75,8 @@ def test_a_manifest_says_which_libraries_made_the_artifact() -> None:
 
 
 def test_a_newer_version_is_told_apart_from_damage_even_with_other_fields() -> None:
-    with pytest.raises(StoreError, match="manifest version 2, .*reads up to 1; upgrade"):
-        parse_manifest(text(schema_version=2, colour="blue"), "uri")
+    with pytest.raises(StoreError, match="manifest version 3, .*reads up to 2; upgrade"):
+        parse_manifest(text(schema_version=3, colour="blue"), "uri")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}", text(files=3), text(colour="blue")])

@@ -1,0 +1,114 @@
+"""What went wrong with a store, each as one sentence that says what to do. Secrets are never part of it."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+
+from dr_irl.errors import StoreError
+
+_FAILURES = (OSError, BotoCoreError, ClientError)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_RENEW = "the credentials have expired; renew them (with AWS SSO: aws sso login) and run again"
+_DENIED = (
+    "access is denied; grant the credentials s3:ListBucket on the bucket and s3:GetObject, s3:PutObject and "
+    "s3:DeleteObject on the prefix, or use others (AWS_* variables)"
+)
+_WRONG_KEY = "the server does not know the access key; check AWS_ACCESS_KEY_ID, AWS_PROFILE and AWS_ENDPOINT_URL"
+_WRONG_SECRET = "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY"
+_WRONG_REGION = "the bucket is in another region; set AWS_DEFAULT_REGION to that of the bucket"
+_OVERLOADED = "the server kept answering that it is overloaded or failing; run again later, finished stages are kept"
+_NO_CREDENTIALS = (
+    "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile you have"
+)
+_REASONS = {
+    "NoSuchBucket": "no such bucket; create it",
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "403": _DENIED,
+    "ExpiredToken": _RENEW,
+    "TokenRefreshRequired": _RENEW,
+    "InvalidAccessKeyId": _WRONG_KEY,
+    "InvalidToken": _RENEW,
+    "SignatureDoesNotMatch": _WRONG_SECRET,
+    "RequestTimeTooSkewed": "this machine's clock is too far from the server's; set the clock",
+    "PermanentRedirect": _WRONG_REGION,
+    "AuthorizationHeaderMalformed": _WRONG_REGION,
+    "301": _WRONG_REGION,
+    **dict.fromkeys(
+        ("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "429"), _OVERLOADED
+    ),
+    **dict.fromkeys(("InternalError", "ServiceUnavailable", "500", "502", "503", "504"), _OVERLOADED),
+}
+
+
+@contextmanager
+def explained(action: str, uri: str) -> Iterator[None]:
+    """Tell failures of the block as a StoreError; what is not there to be read stays a FileNotFoundError.
+
+    Args:
+        action: what the block does: `open`, `read`, `list` or `write`.
+        uri: the store it does that to.
+
+    Raises:
+        StoreError: the block failed for a reason outside this program.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        code = error_code(error)
+        absent = isinstance(error, FileNotFoundError) and code != "NoSuchBucket"
+        if absent and (action in ("read", "list") or code == "NoSuchKey"):
+            raise
+        raise StoreError(f"cannot {action} the store {without_password(uri)!r}: {_reason(error, uri)}") from error
+
+
+def error_code(error: BaseException) -> str | None:
+    """Return the code an S3 server answered with; s3fs hides it behind an OSError."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ClientError):
+            return str(seen.response.get("Error", {}).get("Code"))
+        seen = seen.__cause__
+    return None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether a write failed for want of space; safetensors says so in words only."""
+    return getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
+
+
+def without_password(text: str) -> str:
+    """Hide the user and password of any URL in a text: an endpoint may carry them."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
+
+
+def _reason(error: BaseException, uri: str) -> str:
+    code = error_code(error)
+    if code is not None and code in _REASONS:
+        return f"{_REASONS[code]} ({code})" if code != "NoSuchBucket" else _REASONS[code]
+    said = without_password(str(error)).rstrip(".")
+    if is_full_disk(error):
+        return f"{said}: no space is left; free some"
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
+        return f"{_NO_CREDENTIALS} ({said})"
+    if isinstance(error, (TokenRetrievalError, CredentialRetrievalError)):
+        return f"{_RENEW} ({said})"
+    if isinstance(error, (ConnectionError, HTTPClientError, TimeoutError)):
+        return f"{said}; check that the endpoint is up and that AWS_ENDPOINT_URL names it"
+    if uri.startswith("s3://"):
+        return f"{said}; check the bucket and prefix, endpoint and credentials (AWS_* variables)"
+    return f"{said}; check the path, free space and permissions"

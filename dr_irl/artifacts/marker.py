@@ -1,0 +1,78 @@
+"""Opening a store: whether a place is one, may become one, or belongs to something else."""
+
+import json
+from pathlib import Path
+
+from dr_irl.artifacts.backend import Backend
+from dr_irl.artifacts.folder import FolderBackend
+from dr_irl.artifacts.keys import MARKER, TOP_LEVEL
+from dr_irl.errors import StoreError
+
+FORMAT = 1
+_NOT_IN_USE = TOP_LEVEL | {"lost+found"}  # what a fresh volume holds
+
+
+def open_backend(uri: str, *, read_only: bool) -> Backend:
+    """Open the store at a folder or `s3://bucket/prefix`.
+
+    Args:
+        uri: the place.
+        read_only: write nothing, not even the marker of a new store.
+
+    Raises:
+        StoreError: it is no such place, cannot be reached or written, is in use by something else or is of a newer
+            format.
+    """
+    if "://" not in uri:
+        folder = FolderBackend(Path(uri).expanduser().resolve())
+        _claim(folder, read_only=read_only)
+        return folder
+    if not uri.startswith("s3://"):
+        raise StoreError(f"store {uri!r}: only a folder or s3://bucket/prefix is allowed")
+    from dr_irl.artifacts.s3 import S3Backend  # its libraries take a quarter of a second to import
+
+    quick = S3Backend(uri.rstrip("/"), opening=True)
+    _claim(quick, read_only=read_only)
+    patient = S3Backend(quick.uri)
+    patient.conditional = quick.conditional
+    return patient
+
+
+def _claim(backend: Backend, *, read_only: bool) -> None:
+    try:
+        _require_known_format(backend.read(MARKER), backend.uri)
+        marked = True
+    except FileNotFoundError:
+        _require_unused(backend)
+        marked = False
+    if not read_only:
+        backend.probe()
+        if not marked:
+            backend.write(MARKER, json.dumps({"format": FORMAT}).encode())
+
+
+def _require_unused(backend: Backend) -> None:
+    foreign = [name for name in backend.names() if name not in _NOT_IN_USE]
+    if foreign:
+        kind = "prefix" if backend.uri.startswith("s3://") else "folder"
+        raise StoreError(
+            f"cannot open the store {backend.uri!r}: the {kind} is in use by something else: it has no {MARKER} and "
+            f"holds {foreign[0]!r}; name an empty or new {kind}, for example {backend.uri + '/store'!r}"
+        )
+
+
+def _require_known_format(content: bytes, uri: str) -> None:
+    try:
+        marker = json.loads(content)
+        # Before there were formats the marker said 1.
+        seen = int(marker["format"] if isinstance(marker, dict) else marker)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"cannot open the store {uri!r}: its {MARKER} says {content[:40]!r}; a store of this version has "
+            f'{{"format": {FORMAT}}} there: if the folders beside it are a store, write that into it'
+        ) from error
+    if seen > FORMAT:
+        raise StoreError(
+            f"cannot open the store {uri!r}: it is of format {seen}, and this dr-irl reads up to {FORMAT}; "
+            "upgrade dr-irl"
+        )

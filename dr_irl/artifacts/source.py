@@ -1,0 +1,109 @@
+"""The identity of code: hashes of the syntax that makes an artifact, comments and layout left out."""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_PACKAGE = "dr_irl"
+
+
+def module_hashes(modules: Iterable[str]) -> dict[str, str]:
+    """Hash `dr_irl` modules and every `dr_irl` module they reach by import: name -> 16 hex digits.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+    """
+    found: dict[str, str] = {}
+    pending = list(modules)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = _module_hash(name)
+            pending.extend(_imports(name))
+    return dict(sorted(found.items()))
+
+
+def function_hash(location: str) -> str:
+    """Hash a function `module:name` and whatever of its own module it uses (16 hex digits).
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+        AttributeError: the module defines no such function.
+    """
+    module, _, name = location.partition(":")
+    defined = _definitions(module)
+    if name not in defined:
+        raise AttributeError(f"cannot fingerprint {location!r}: {module} defines no {name!r}")
+    used: set[str] = set()
+    pending = [name]
+    while pending:
+        current = pending.pop()
+        if current in defined and current not in used:
+            used.add(current)
+            pending += [node.id for node in ast.walk(defined[current]) if isinstance(node, ast.Name)]
+    return _hash("\n".join(ast.dump(defined[each]) for each in sorted(used)))
+
+
+@functools.cache
+def _module_hash(module: str) -> str:
+    return _hash(ast.dump(_tree(module)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"cannot fingerprint {module!r}: no such module")
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _definitions(module: str) -> dict[str, ast.stmt]:
+    """Return what a module defines at its top level: functions, classes and constants."""
+    defined: dict[str, ast.stmt] = {}
+    for statement in _tree(module).body:
+        for name in _names(statement):
+            defined[name] = statement
+    return defined
+
+
+def _names(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign(targets=targets):
+            yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+
+
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
+    names: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names if _is_ours(alias.name))
+        elif isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
+            names.add(node.module)
+            names.update(
+                f"{node.module}.{alias.name}" for alias in node.names if _has_submodule(node.module, alias.name)
+            )
+    return frozenset(names)
+
+
+def _is_ours(name: str) -> bool:
+    return name == _PACKAGE or name.startswith(f"{_PACKAGE}.")
+
+
+def _has_submodule(package: str, name: str) -> bool:
+    origin = importlib.util.find_spec(package)
+    if origin is None or origin.submodule_search_locations is None:
+        return False
+    return importlib.util.find_spec(f"{package}.{name}") is not None
