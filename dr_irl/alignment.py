@@ -4,10 +4,8 @@ Departures from the paper, each an option: the demonstrations' categories take t
 batch is ordinary prompts (the guard); truncated completions count unless `mask_truncated`.
 """
 
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,25 +14,30 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from dr_irl.categories import BENIGN
+from dr_irl.checkpoint import (
+    NO_CHECKPOINTS,
+    Checkpoints,
+    Snapshot,
+    restore_training,
+    trainable_by_name,
+    training_snapshot,
+)
 from dr_irl.errors import DivergenceError
-from dr_irl.language.adapters import reference_active, trainable_parameters
+from dr_irl.language.adapters import reference_active
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
 from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.language.sampling import Sample, Sampler
 from dr_irl.language.split import SplitDecoder
-from dr_irl.policy.advantages import group_advantages, zero_variance
+from dr_irl.policy.advantages import group_advantages
 from dr_irl.policy.objective import clipped_surrogate, kl_estimate, sequence_means
+from dr_irl.policy.readings import Clock, LoopState, headline, scaling_records, step_records
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts
-from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
-from dr_irl.scaling.responsiveness import reward_gaps, rows_of
+from dr_irl.scaling.responsiveness import reward_gaps
 from dr_irl.seeding import torch_generator
-
-_PREFIX_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,6 @@ class Grpo:
     adapted_layers: int
 
 
-@dataclass
-class LoopState:
-    """What a checkpoint must hold besides the adapter and the optimiser."""
-
-    step: int = 0
-    mean_gaps: dict[str, float] = field(default_factory=dict)
-    logged: list[StepRecord] = field(default_factory=list)
-    scaling: list[ScalingRecord] = field(default_factory=list)
-
-
 class Alignment:
     """Aligns a policy with GRPO whose advantages are scaled per prompt."""
 
@@ -86,8 +79,8 @@ class Alignment:
         self.options, self.rule, self.seed = options, rule, seed
         self.decoder = SplitDecoder(policy, upper_layers=options.adapted_layers)
         self.state = LoopState()
-        self.parameters = trainable_parameters(policy)
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=options.learning_rate, weight_decay=0.0)
+        self.parameters = trainable_by_name(policy)
+        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=options.learning_rate, weight_decay=0.0)
 
     def run(
         self,
@@ -97,7 +90,7 @@ class Alignment:
         refresh_sampler: Callable[[], None],
         judge: Callable[[str], bool | None],
         report: Callable[[dict[str, float]], object],
-        checkpoint: Callable[["Alignment"], object] = lambda loop: None,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> LoopState:
         """Run the steps that are left.
 
@@ -107,9 +100,10 @@ class Alignment:
             refresh_sampler: brings the sampler's weights up to date.
             judge: tells refusals, for the log only; rewards never see it.
             report: hears the headline numbers after every step.
-            checkpoint: called after every step.
+            checkpoints: says where to go on, if not at the first step, and keeps where training stands.
 
         Raises:
+            DataError: the checkpoint is of another policy.
             DivergenceError: the loss is not finite.
         """
         schedule = schedule_prompts(
@@ -119,8 +113,11 @@ class Alignment:
             benign_ratio=self.options.benign_ratio,
             generator=torch_generator(self.seed, "schedule"),
         )
+        if (snapshot := checkpoints.load()) is not None:
+            restore_training(snapshot, self.parameters, self.optimiser)
+            self.state = LoopState.from_json(snapshot.step, snapshot.state)
         while self.state.step < self.options.steps:
-            clock = _Clock()
+            clock = Clock()
             refresh_sampler()
             chosen = [prompts[row] for row in schedule[self.state.step]]
             samples = sampler.sample(
@@ -136,12 +133,15 @@ class Alignment:
             clock.lap("seconds_scaling")
             learned = self._learn(rollouts, factors)
             clock.lap("seconds_learning")
-            self._log(rollouts, gaps, factors, learned | clock.laps, judge)
-            self.state.mean_gaps = factors.mean_gaps
-            self.state.step += 1
-            report(self._headline())
-            checkpoint(self)
+            tolerance = self.options.zero_variance_tolerance
+            records = step_records(self.state.step, rollouts, gaps, learned | clock.laps, judge, tolerance=tolerance)
+            self.state.finish_step(records, scaling_records(self.state.step, rollouts, gaps, factors), factors)
+            checkpoints.after_step(self.state.step, self._snapshot)
+            report(headline(records))
         return self.state
+
+    def _snapshot(self) -> Snapshot:
+        return training_snapshot(self.state.step, self.parameters, self.optimiser, self.state.to_json())
 
     def _score(self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]]) -> Rollouts:
         group = self.options.group_size
@@ -185,7 +185,7 @@ class Alignment:
                 logged["loss"] += loss.item()
                 logged["kl"] += float((sequence_means(kl.detach(), answer) * batch.weights).sum())
                 logged["entropy"] += float((sequence_means(current.entropy, answer) * batch.weights).sum())
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), options.max_grad_norm)
             logged["grad_norm"] = float(norm)
             if not torch.isfinite(norm):
                 raise DivergenceError(
@@ -209,7 +209,8 @@ class Alignment:
             Bundle(question, [sample.token_ids for sample in group])
             for question, group in zip(questions, rollouts.samples, strict=True)
         ]
-        counts = torch.tensor([[self._weight(sample) for sample in group] for group in rollouts.samples])
+        masked = self.options.mask_truncated
+        counts = torch.tensor([[float(not (masked and s.truncated)) for s in group] for group in rollouts.samples])
         counts /= counts.numel()
         batches: list[_Batch] = []
         pad, shared = padding_id(self.tokenizer), preamble_length(self.tokenizer)
@@ -222,68 +223,12 @@ class Alignment:
             batches.append(_Batch(packed, features, reference, *placed))
         return batches
 
-    def _weight(self, sample: Sample) -> float:
-        """1 for a completion that counts in the loss, 0 for one masked because it was cut off."""
-        return 0.0 if self.options.mask_truncated and sample.truncated else 1.0
-
     def _set_learning_rate(self) -> None:
         """Hold the rate for the first half, then let it fall linearly to a tenth."""
         done = self.state.step / self.options.steps
         factor = 1.0 if done < 0.5 else 1.0 - 0.9 * (done - 0.5) / 0.5
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.learning_rate * factor
-
-    def _log(
-        self,
-        rollouts: Rollouts,
-        gaps: Float[Tensor, "prompts group"],
-        factors: Factors,
-        learned: dict[str, float],
-        judge: Callable[[str], bool | None],
-    ) -> None:
-        step, group = self.state.step, self.options.group_size
-        readings = [("all", name, value) for name, value in learned.items()]
-        equal = zero_variance(rollouts.rewards, tolerance=self.options.zero_variance_tolerance)
-        categories = [prompt.category for prompt in rollouts.prompts]
-        harmful = [row for row, name in enumerate(categories) if name != BENIGN]
-        scopes = {name: rows_of(categories, name) for name in sorted(set(categories))} | {"all": harmful}
-        for scope, prompts in scopes.items():
-            samples = [rollouts.flat[row * group + k] for row in prompts for k in range(group)]
-            refused = [bool(judge(sample.text)) for sample in samples]
-            openings = Counter(" ".join(sample.text.lower().split()[:_PREFIX_WORDS]) for sample in samples)
-            readings += [
-                (scope, "reward", float(rollouts.rewards[prompts].mean())),
-                (scope, "gap", float(gaps[prompts].mean())),
-                (scope, "refusal", sum(refused) / len(samples)),
-                (scope, "length_tokens", sum(len(sample.token_ids) for sample in samples) / len(samples)),
-                (scope, "truncated", sum(sample.truncated for sample in samples) / len(samples)),
-                (scope, "commonest_prefix", openings.most_common(1)[0][1] / len(samples)),
-                (scope, "zero_variance", float(equal[prompts].float().mean())),
-            ]
-        self.state.logged += [
-            StepRecord(step=step, name=name, category=scope, value=value) for scope, name, value in readings
-        ]
-        self.state.scaling += [
-            ScalingRecord(
-                step=step,
-                prompt_id=prompt.id,
-                category=prompt.category,
-                data=float(factors.data[row]),
-                model=float(factors.model[row]),
-                alpha=float(factors.alpha[row]),
-                gap=float(gaps[row].mean()),
-                kept=float(factors.kept[row].float().mean()),
-                reward_mean=float(rollouts.rewards[row].mean()),
-                reward_std=float(rollouts.rewards[row].std()),
-            )
-            for row, prompt in enumerate(rollouts.prompts)
-        ]
-
-    def _headline(self) -> dict[str, float]:
-        last = {(r.category, r.name): r.value for r in self.state.logged if r.step == self.state.step - 1}
-        wanted = {"reward": ("all", "reward"), "refusal": ("all", "refusal"), "kl": ("all", "kl")}
-        wanted["benign_refusal"] = (BENIGN, "refusal")
-        return {name: last[key] for name, key in wanted.items() if key in last}
 
 
 @dataclass
@@ -297,14 +242,3 @@ class _Batch:
     """Each completion's share of the loss."""
     old: Float[Tensor, "answers tokens"] | None = None
     """log pi when the completions were sampled; set by the first pass."""
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now

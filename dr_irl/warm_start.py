@@ -9,6 +9,7 @@ demonstration, where refusing is decided, and taught the rest.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
 from dr_irl.errors import DivergenceError
-from dr_irl.language.adapters import trainable_parameters
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.logprobs import (
     answer_distributions,
@@ -80,6 +81,7 @@ def warm_start(
     own_answers: Mapping[str, str],
     generator: torch.Generator,
     report: Callable[[float], object],
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> list[float]:
     """Learn the demonstrations to harmful prompts, hold the policy on ordinary ones; returns the loss of every step.
 
@@ -89,14 +91,16 @@ def warm_start(
         prompts: with their demonstrations; some of them harmful.
         options: see `WarmStart`.
         own_answers: id of an ordinary prompt -> what the untrained policy answers to it.
-        generator: chooses the rows of every step, and the refusals whose openings ordinary prompts are given.
+        generator: chooses the rows of every step, and the refusals whose openings ordinary prompts are given; all
+            before the first step and whether or not training goes on from a later one.
         report: hears the loss after every step.
+        checkpoints: says where to go on, if not at the first step, and keeps where training stands.
 
     Raises:
+        DataError: the checkpoint is of another model.
         DivergenceError: a loss is not finite.
     """
     rows = _rows(tokenizer, prompts, options, own_answers, generator)
-    learner = _Learner(model, tokenizer, options)
     schedule = schedule_prompts(
         [p.category for p in prompts],
         steps=options.steps,
@@ -104,23 +108,30 @@ def warm_start(
         benign_ratio=options.benign_share if any(p.category == BENIGN for p in prompts) else 0.0,
         generator=generator,
     )
-    parameters = trainable_parameters(model)
-    optimiser = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.0)
+    used = sorted({row for chosen in schedule for row in chosen})
+    learner = _Learner(model, tokenizer, [rows[row] for row in used], options)
+    parameters = trainable_by_name(model)
+    optimiser = torch.optim.AdamW(list(parameters.values()), lr=options.learning_rate, weight_decay=0.0)
     losses: list[float] = []
-    for step, chosen in enumerate(schedule):
+    if (snapshot := checkpoints.load()) is not None:
+        restore_training(snapshot, parameters, optimiser)
+        losses = list(snapshot.state["losses"])
+    for step in range(len(losses), options.steps):
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * warm_up_then_decay(step, options.steps)
         optimiser.zero_grad()
         total = 0.0
-        for batch in learner.batches([rows[row] for row in chosen]):
-            loss = learner.losses(batch).sum() / len(chosen)
+        for batch in learner.batches([rows[row] for row in schedule[step]]):
+            loss = learner.losses(batch).sum() / len(schedule[step])
             loss.backward()
             total += loss.item()
         if not torch.isfinite(torch.tensor(total)):
             raise DivergenceError(f"the warm-start loss is {total} at step {step}; lower warm_start.learning_rate")
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimiser.step()
         losses.append(total)
+        capture = partial(training_snapshot, step + 1, parameters, optimiser, {"losses": losses})
+        checkpoints.after_step(step + 1, capture)
         report(total)
     return losses
 
@@ -150,14 +161,22 @@ def _rows(
 
 
 class _Learner:
-    """The losses of rows. What training does not change is computed when a row first comes up, and kept."""
+    """The losses of rows. What training does not change is computed when a row first comes up, and kept.
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, options: WarmStart) -> None:
+    It is computed for a whole chunk of rows, the same whichever of them comes up first: a row's bits depend on those it
+    is padded with, and a resumed run, whose rows come up in another order, must see the same bits.
+    """
+
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[_Row], options: WarmStart
+    ) -> None:
+        """Expect exactly `rows`: a row that never comes up would be computed in vain, with its chunk."""
         self._model, self._head, self._options = model, model.get_output_embeddings(), options
         self._decoder = SplitDecoder(model, upper_layers=options.adapted_layers)
         self._pad, self._shared = padding_id(tokenizer), preamble_length(tokenizer)
         self._features: dict[int, Tensor] = {}
         self._base: dict[int, Tensor] = {}
+        self._chunks = {row.position: chunk for chunk in self.batches(rows) for row in chunk}
 
     def batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """Micro-batches of rows of similar length."""
@@ -168,7 +187,9 @@ class _Learner:
     def losses(self, batch: Sequence[_Row]) -> Float[Tensor, " answers"]:
         """Loss of each answer: the weighted mean of its tokens' losses, times the weight of its kind."""
         options = self._options
-        self._prepare([row for row in batch if row.position not in self._features])
+        for row in batch:
+            if row.position not in self._features:
+                self._prepare(self._chunks[row.position])
         packed = self._pack(batch)
         states = self._states(batch, packed)
         counts = packed.answer
@@ -186,8 +207,6 @@ class _Learner:
     @torch.no_grad()
     def _prepare(self, rows: Sequence[_Row]) -> None:
         """Keep the rows' states below the adapters, and the untrained policy's final ones where it is held."""
-        if not rows:
-            return
         for row, states in zip(rows, self._decoder.features(self._pack(rows)), strict=True):
             self._features[row.position] = states[: len(row.bundle) - self._shared].clone()
         benign = [row for row in rows if row.is_benign]

@@ -1,21 +1,18 @@
 """Trains one category's reward model."""
 
-import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
 from dr_irl.errors import DataError, DivergenceError
-from dr_irl.language.adapters import trainable_parameters
 from dr_irl.reward.model import RewardBackbone
 from dr_irl.reward.objective import minimax_loss, ml_irl_loss, pairwise_loss
-
-logger = logging.getLogger(__name__)
 
 MIN_ROWS = 4
 _MIN_STD = 1e-3
@@ -80,6 +77,7 @@ def train_reward_model(
     validation_share: float,
     generator: torch.Generator,
     report: Callable[[float], object],
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> RewardTraining:
     """Fit the active adapter and head of `backbone` to the rows by maximum-likelihood inverse RL.
 
@@ -93,11 +91,12 @@ def train_reward_model(
         epochs: passes over the training rows.
         prompts_per_step: prompts in one optimiser step.
         validation_share: share of the rows that is held out for accuracy and calibration.
-        generator: splits and shuffles the rows.
+        generator: splits and shuffles the rows, before the first step and whether or not training goes on from later.
         report: hears the loss after every step.
+        checkpoints: says where to go on, if not at the first step, and keeps where training stands.
 
     Raises:
-        DataError: there are too few rows.
+        DataError: there are too few rows, or the checkpoint is of another model.
         DivergenceError: a loss is not finite.
     """
     if len(rows) < MIN_ROWS:
@@ -107,30 +106,31 @@ def train_reward_model(
     order = torch.randperm(len(rows), generator=generator).tolist()
     held_out = max(1, round(validation_share * len(rows)))
     validation, training = order[:held_out], order[held_out:]
-    parameters = trainable_parameters(backbone.model)
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
-    total = epochs * math.ceil(len(training) / prompts_per_step)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warm_up_then_decay(step, total))
+    batches = _batches(training, epochs=epochs, per_batch=prompts_per_step, generator=generator)
+    parameters = trainable_by_name(backbone.model)
+    optimiser = torch.optim.AdamW(list(parameters.values()), lr=learning_rate, weight_decay=0.0)
 
     losses: list[float] = []
-    for _ in range(epochs):
-        shuffled = [training[i] for i in torch.randperm(len(training), generator=generator).tolist()]
-        for start in range(0, len(shuffled), prompts_per_step):
-            batch = shuffled[start : start + prompts_per_step]
-            rewards = backbone.rewards([bundles[i] for i in batch], [features[i] for i in batch])
-            grouped = rewards.view(len(batch), -1)
-            loss = objective.loss(grouped[:, 0], grouped[:, 1:])
-            if not torch.isfinite(loss):
-                raise DivergenceError(
-                    f"the reward loss is {loss.item()} at step {len(losses)}; lower reward.learning_rate"
-                )
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-            report(losses[-1])
+    if (snapshot := checkpoints.load()) is not None:
+        restore_training(snapshot, parameters, optimiser)
+        losses = list(snapshot.state["losses"])
+    for step in range(len(losses), len(batches)):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * warm_up_then_decay(step, len(batches))
+        batch = batches[step]
+        rewards = backbone.rewards([bundles[i] for i in batch], [features[i] for i in batch])
+        grouped = rewards.view(len(batch), -1)
+        loss = objective.loss(grouped[:, 0], grouped[:, 1:])
+        if not torch.isfinite(loss):
+            raise DivergenceError(f"the reward loss is {loss.item()} at step {step}; lower reward.learning_rate")
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+        capture = partial(training_snapshot, step + 1, parameters, optimiser, {"losses": losses})
+        checkpoints.after_step(step + 1, capture)
+        report(losses[-1])
     scored = backbone.rewards_in_passes([bundles[i] for i in validation], [features[i] for i in validation])
     grouped = torch.stack(scored)
     return RewardTraining(
@@ -138,6 +138,15 @@ def train_reward_model(
         wins=(grouped[:, :1] > grouped[:, 1:]).flatten().tolist(),
         losses=losses,
     )
+
+
+def _batches(rows: Sequence[int], *, epochs: int, per_batch: int, generator: torch.Generator) -> list[list[int]]:
+    """Shuffle the rows anew for every epoch; returns the rows of every step."""
+    batches: list[list[int]] = []
+    for _ in range(epochs):
+        shuffled = [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
+        batches += [shuffled[start : start + per_batch] for start in range(0, len(rows), per_batch)]
+    return batches
 
 
 def calibrate(rewards: Float[Tensor, " rows"]) -> Calibration:

@@ -1,6 +1,6 @@
 """The GRPO loop on the tiny model, with a reward that can be read off a text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,12 +8,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from dr_irl.alignment import Alignment, Grpo, LoopState
+from dr_irl.alignment import Alignment, Grpo
 from dr_irl.categories import BENIGN
-from dr_irl.errors import DivergenceError
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
+from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights, trainable_parameters
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
+from dr_irl.policy.readings import LoopState
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import ScalingRule
@@ -42,6 +44,7 @@ OPTIONS = Grpo(
     micro_batch_tokens=512,
     adapted_layers=2,
 )
+RESUMED = replace(OPTIONS, steps=4, iterations=2)
 RULE = ScalingRule(
     combine="product",
     kappa=1.0,
@@ -52,6 +55,7 @@ RULE = ScalingRule(
     clip=None,
     rescale=False,
 )
+EMA = replace(RULE, reference="ema")
 
 
 class LetterPanel(RewardPanel):
@@ -83,10 +87,32 @@ class CutSampler:
         return [[pair[k % 2] for k in range(per_prompt)] for _ in prompts]
 
 
+class KilledError(Exception):
+    """Raised where training is killed."""
+
+
+class Kept:
+    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
+
+    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
+        self.stop_after, self.every = stop_after, every
+        self.data: bytes | None = None
+
+    def load(self) -> Snapshot | None:
+        return None if self.data is None else Snapshot.from_bytes(self.data)
+
+    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
+        if step % self.every == 0:
+            self.data = capture().to_bytes()
+        if step == self.stop_after:
+            self.stop_after = None
+            raise KilledError
+
+
 class Run:
     """The loop with all it needs, from the same start every time."""
 
-    def __init__(self, panel: RewardPanel, options: Grpo = OPTIONS, rule: ScalingRule = RULE) -> None:
+    def __init__(self, panel: RewardPanel, options: Grpo = OPTIONS, rule: ScalingRule = RULE, *, rank: int = 4) -> None:
         model = load_causal_lm(NAME, dtype=torch.float32)
         # As it comes, the tiny model's output is too near uniform to express a preference.
         model.get_decoder().norm.weight.mul_(10.0)
@@ -94,28 +120,52 @@ class Run:
         self.sampled = share_weights(model)
         generator = torch.Generator().manual_seed(0)
         self.policy: PeftModel = add_policy_adapter(
-            model, rank=4, adapted_layers=2, target_modules=["q_proj", "v_proj", "o_proj"], generator=generator
+            model, rank=rank, adapted_layers=2, target_modules=["q_proj", "v_proj", "o_proj"], generator=generator
         )
         self.start = self.weights()
         self.loop = Alignment(self.policy, tokenizer, panel, options, rule, seed=5)
         self.sampler: Sampler = CachedPrefixSampler(self.sampled, tokenizer, max_new_tokens=12)
         self.reports: list[dict[str, float]] = []
+        self.report: Callable[[dict[str, float]], object] = self.reports.append
 
     def weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in trainable_parameters(self.policy)]
 
-    def go(self) -> LoopState:
+    def go(self, checkpoints: Checkpoints = NO_CHECKPOINTS) -> LoopState:
         return self.loop.run(
             PROMPTS,
             self.sampler,
             refresh_sampler=lambda: merge_adapter_into(self.sampled, self.policy),
             judge=lambda text: LETTER in text,
-            report=self.reports.append,
+            report=self.report,
+            checkpoints=checkpoints,
         )
 
 
 def logged(state: LoopState, name: str, category: str = "all") -> list[float]:
     return [record.value for record in state.logged if (record.name, record.category) == (name, category)]
+
+
+def history(state: LoopState) -> LoopState:
+    """Leave out what differs between any two runs: how long they took."""
+    return replace(state, logged=[record for record in state.logged if not record.name.startswith("seconds_")])
+
+
+@pytest.fixture(scope="module")
+def whole() -> Run:
+    """A run that was never stopped."""
+    run = Run(LetterPanel(), RESUMED, EMA)
+    run.go()
+    return run
+
+
+def resumed(kept: Kept) -> Run:
+    """A run that was stopped, and started again with nothing but what was kept."""
+    with pytest.raises(KilledError):
+        Run(LetterPanel(), RESUMED, EMA).go(kept)
+    run = Run(LetterPanel(), RESUMED, EMA)
+    run.go(kept)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +261,37 @@ def test_micro_batches_do_not_change_the_gradient() -> None:
     options = replace(OPTIONS, steps=1)
     whole, split = (Run(LetterPanel(), replace(options, micro_batch_tokens=n)).go() for n in (4096, 1))
     assert logged(split, "grad_norm")[0] == pytest.approx(logged(whole, "grad_norm")[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (2, 1), (4, 1), (3, 2), (1, 2)])
+def test_resumed_run_gives_the_same_bits(whole: Run, stop_after: int, every: int) -> None:
+    found = resumed(Kept(stop_after, every))
+    assert all(torch.equal(a, b) for a, b in zip(whole.weights(), found.weights(), strict=True))
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (4, 1), (3, 2)])
+def test_resumed_run_logs_the_same(whole: Run, stop_after: int, every: int) -> None:
+    assert history(resumed(Kept(stop_after, every)).loop.state) == history(whole.loop.state)
+
+
+def test_resumed_run_reports_only_what_it_does_itself(whole: Run) -> None:
+    assert resumed(Kept(3)).reports == whole.reports[3:]
+
+
+def test_step_is_kept_before_it_is_reported() -> None:
+    kept, run = Kept(), Run(LetterPanel())
+    run.report = lambda readings: pytest.fail("stopped by who listens")
+    with pytest.raises(pytest.fail.Exception):
+        run.go(kept)
+    snapshot = kept.load()
+    assert snapshot is not None and snapshot.step == 1
+
+
+def test_checkpoint_of_another_policy_is_refused() -> None:
+    kept = Kept(1)
+    with pytest.raises(KilledError):
+        Run(LetterPanel()).go(kept)
+    with pytest.raises(
+        DataError, match=r"step 1 is of another model: parameter/.* float32 \(4, 16\) instead of float32 \(2, 16\)"
+    ):
+        Run(LetterPanel(), rank=2).go(kept)

@@ -1,6 +1,7 @@
 """The warm start teaches refusals and holds the policy on ordinary prompts."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,14 @@ import torch
 from peft import PeftModel
 
 from dr_irl.categories import BENIGN
-from dr_irl.errors import DivergenceError
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
+from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import add_policy_adapter
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.logprobs import symmetric_kl
+from dr_irl.language.packing import Packed
 from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.language.split import SplitDecoder
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.warm_start import WarmStart, warm_start
 
@@ -31,15 +35,50 @@ OPTIONS = WarmStart(
     content_weight=1.0,
     benign_weight=1.0,
 )
+# Lengths differ, so padding does too.
+MANY = [
+    *(
+        replace(HARMFUL, id=f"h{i}", text="mock him" + " so" * i, demonstration="never" + " ever" * (i % 3))
+        for i in range(5)
+    ),
+    *(
+        replace(ORDINARY, id=f"o{i}", text="hi" + " there" * i, demonstration="yes" + " sir" * (i % 4))
+        for i in range(7)
+    ),
+]
+OWN = {"o1": "my own words", "o3": "other"}
+FEW_STEPS = replace(OPTIONS, steps=6, rows_per_step=4)
 
 
-def policy(gain: float = 30.0) -> PeftModel:
+class KilledError(Exception):
+    """Raised where training is killed."""
+
+
+class Kept:
+    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
+
+    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
+        self.stop_after, self.every = stop_after, every
+        self.data: bytes | None = None
+
+    def load(self) -> Snapshot | None:
+        return None if self.data is None else Snapshot.from_bytes(self.data)
+
+    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
+        if step % self.every == 0:
+            self.data = capture().to_bytes()
+        if step == self.stop_after:
+            self.stop_after = None
+            raise KilledError
+
+
+def policy(gain: float = 30.0, rank: int = 8) -> PeftModel:
     """The tiny model, sharpened: as it comes, its output is too near uniform to express a preference."""
     model = load_causal_lm(NAME, dtype=torch.float32)
     model.get_decoder().norm.weight.mul_(gain)
     generator = torch.Generator().manual_seed(0)
     return add_policy_adapter(
-        model, rank=8, adapted_layers=2, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], generator=generator
+        model, rank=rank, adapted_layers=2, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], generator=generator
     )
 
 
@@ -55,12 +94,33 @@ def train(
     prompts: list[TrainingPrompt],
     options: WarmStart = OPTIONS,
     own_answers: dict[str, str] | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> list[float]:
-    generator = torch.Generator().manual_seed(1)
-    tokenizer, own = load_tokenizer(NAME), own_answers or {}
     return warm_start(
-        model, tokenizer, prompts, options, own_answers=own, generator=generator, report=lambda loss: None
+        model,
+        load_tokenizer(NAME),
+        prompts,
+        options,
+        own_answers=own_answers or {},
+        generator=torch.Generator().manual_seed(1),
+        report=lambda loss: None,
+        checkpoints=checkpoints,
     )
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[PeftModel, list[float]]:
+    """A warm start that was never stopped."""
+    model = policy()
+    return model, train(model, MANY, FEW_STEPS, OWN)
+
+
+def resumed(kept: Kept) -> tuple[PeftModel, list[float]]:
+    """A warm start that was stopped, and started again with nothing but what was kept."""
+    with pytest.raises(KilledError):
+        train(policy(), MANY, FEW_STEPS, OWN, kept)
+    model = policy()
+    return model, train(model, MANY, FEW_STEPS, OWN, kept)
 
 
 @torch.no_grad()
@@ -146,3 +206,44 @@ def test_same_seed_gives_the_same_bits() -> None:
 def test_loss_that_is_not_finite_stops_training() -> None:
     with pytest.raises(DivergenceError, match="nan at step 0"):
         train(policy(gain=math.nan), [HARMFUL])
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (3, 1), (6, 1), (5, 2), (1, 2)])
+def test_resumed_warm_start_gives_the_same_bits(
+    whole: tuple[PeftModel, list[float]], stop_after: int, every: int
+) -> None:
+    model, _ = resumed(Kept(stop_after, every))
+    assert all(torch.equal(one, two) for one, two in zip(whole[0].parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (6, 1), (5, 2)])
+def test_resumed_warm_start_has_the_same_losses(
+    whole: tuple[PeftModel, list[float]], stop_after: int, every: int
+) -> None:
+    assert resumed(Kept(stop_after, every))[1] == whole[1]
+
+
+def test_rows_that_come_up_are_prepared_once_and_others_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[int] = []
+    features = SplitDecoder.features
+
+    def counted(self: SplitDecoder, packed: Packed) -> torch.Tensor:
+        prepared.append(len(packed.ids))
+        return features(self, packed)
+
+    monkeypatch.setattr(SplitDecoder, "features", counted)
+    # A step has 2 harmful and 2 ordinary prompts: 2 steps bring up 8 of the 12, and 6 steps all, some of them again.
+    for steps, rows in ((2, 8), (6, 12)):
+        prepared.clear()
+        train(policy(), MANY, replace(FEW_STEPS, steps=steps, micro_batch_tokens=256))
+        assert sum(prepared) == rows
+
+
+def test_checkpoint_of_another_policy_is_refused() -> None:
+    kept = Kept(1)
+    with pytest.raises(KilledError):
+        train(policy(), [HARMFUL], checkpoints=kept)
+    with pytest.raises(
+        DataError, match=r"step 1 is of another model: parameter/.* float32 \(8, 16\) instead of float32 \(2, 16\)"
+    ):
+        train(policy(rank=2), [HARMFUL], checkpoints=kept)

@@ -1,5 +1,6 @@
 """Training one reward model on an easy planted set."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
@@ -24,6 +26,33 @@ from dr_irl.reward.train import (
 ML_IRL = Objective("ml_irl", beta=1.0, minimax_penalty=0.1)
 # The demonstration differs from its rivals by one character.
 PLANTED = [PreferenceRow(f"question {i}", "answer a", ("answer b", "answer c")) for i in range(16)]
+# Of 13 rows 10 train, so that the last batch of an epoch is smaller; lengths differ, so padding does too.
+UNEVEN = [
+    PreferenceRow(f"question {i} " + "x" * i, "answer a" + "y" * (i % 5), ("answer b", "answer c")) for i in range(13)
+]
+RECORDED = [1.0986123, 1.0879759, 1.0523345, 0.9784412, 0.8639317, 0.8640762, 0.6312709, 0.5723061, 0.5143732]
+
+
+class KilledError(Exception):
+    """Raised where training is killed."""
+
+
+class Kept:
+    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
+
+    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
+        self.stop_after, self.every = stop_after, every
+        self.data: bytes | None = None
+
+    def load(self) -> Snapshot | None:
+        return None if self.data is None else Snapshot.from_bytes(self.data)
+
+    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
+        if step % self.every == 0:
+            self.data = capture().to_bytes()
+        if step == self.stop_after:
+            self.stop_after = None
+            raise KilledError
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +60,26 @@ def base() -> PreTrainedModel:
     return load_reward_backbone("bundled:tiny-random-lm", depth=2, dtype=torch.float32)
 
 
-def adapter(base: PreTrainedModel, seed: int = 0) -> PeftModel:
+@pytest.fixture(scope="module")
+def whole(base: PreTrainedModel) -> tuple[PeftModel, RewardTraining]:
+    """Training that was never stopped: 9 steps."""
+    model = adapter(base)
+    return model, train(model, UNEVEN, epochs=3)
+
+
+def resumed(base: PreTrainedModel, kept: Kept) -> tuple[PeftModel, RewardTraining]:
+    """Training that was stopped, and started again with nothing but what was kept."""
+    with pytest.raises(KilledError):
+        train(adapter(base), UNEVEN, epochs=3, checkpoints=kept)
+    model = adapter(base)
+    return model, train(model, UNEVEN, epochs=3, checkpoints=kept)
+
+
+def adapter(base: PreTrainedModel, seed: int = 0, rank: int = 4) -> PeftModel:
     return add_reward_adapter(
         share_weights(base),
         "insult",
-        rank=4,
+        rank=rank,
         adapted_layers=2,
         target_modules=["q_proj", "v_proj"],
         generator=torch.Generator().manual_seed(seed),
@@ -43,18 +87,24 @@ def adapter(base: PreTrainedModel, seed: int = 0) -> PeftModel:
 
 
 def train(
-    model: PeftModel, rows: list[PreferenceRow], *, epochs: int = 12, objective: Objective = ML_IRL, rate: float = 0.03
+    model: PeftModel,
+    rows: list[PreferenceRow],
+    *,
+    epochs: int = 12,
+    objective: Objective = ML_IRL,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> RewardTraining:
     return train_reward_model(
         RewardBackbone(model, load_tokenizer("bundled:tiny-random-lm"), adapted_layers=2, limit=32),
         rows,
         objective=objective,
-        learning_rate=rate,
+        learning_rate=0.03,
         epochs=epochs,
         prompts_per_step=4,
         validation_share=0.25,
         generator=torch.Generator().manual_seed(7),
         report=lambda loss: None,
+        checkpoints=checkpoints,
     )
 
 
@@ -71,6 +121,13 @@ def test_first_loss_is_that_of_equal_rewards(base: PreTrainedModel) -> None:
 def test_loss_falls(base: PreTrainedModel) -> None:
     losses = train(adapter(base), PLANTED).losses
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_batches_are_drawn_in_the_recorded_order(
+    base: PreTrainedModel, whole: tuple[PeftModel, RewardTraining]
+) -> None:
+    """Losses of the loop as it was before it could resume, when each epoch drew its own shuffle as it began."""
+    assert whole[1].losses == pytest.approx(RECORDED, rel=1e-5)
 
 
 def test_every_step_is_reported(base: PreTrainedModel) -> None:
@@ -142,3 +199,30 @@ def test_learning_rate_rises_and_falls() -> None:
 
 def test_single_step_learns_at_full_rate() -> None:
     assert warm_up_then_decay(0, 1) == 1.0
+
+
+# 3 steps are one epoch
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (3, 1), (5, 1), (9, 1), (8, 3), (2, 3)])
+def test_resumed_training_gives_the_same_bits(
+    base: PreTrainedModel, whole: tuple[PeftModel, RewardTraining], stop_after: int, every: int
+) -> None:
+    model, _ = resumed(base, Kept(stop_after, every))
+    pairs = zip(whole[0].named_parameters(), model.named_parameters(), strict=True)
+    assert all(name == other and torch.equal(one, two) for (name, one), (other, two) in pairs)
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(1, 1), (9, 1), (8, 3)])
+def test_resumed_training_leaves_the_same_behind(
+    base: PreTrainedModel, whole: tuple[PeftModel, RewardTraining], stop_after: int, every: int
+) -> None:
+    assert resumed(base, Kept(stop_after, every))[1] == whole[1]
+
+
+def test_checkpoint_of_another_model_is_refused(base: PreTrainedModel) -> None:
+    kept = Kept(1)
+    with pytest.raises(KilledError):
+        train(adapter(base), PLANTED, checkpoints=kept)
+    with pytest.raises(
+        DataError, match=r"step 1 is of another model: parameter/.* float32 \(4, 16\) instead of float32 \(2, 16\)"
+    ):
+        train(adapter(base, rank=2), PLANTED, checkpoints=kept)
