@@ -24,7 +24,7 @@ import psutil
 
 from dr_irl.artifacts import Store
 from dr_irl.profile import load_settings
-from flows.terminal import load_run
+from flows.record import load_run
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
 
@@ -63,9 +63,9 @@ def outcome(store_uri: str) -> dict[str, Any]:
     store = Store(store_uri)
     record = load_run(store, "latest")
     summaries = {
-        name.removeprefix("evaluation_"): json.loads((store.fetch(ref) / "summary.json").read_text())
+        name.removeprefix("evaluation/").replace("-", " "): json.loads((store.fetch(ref) / "summary.json").read_text())
         for name, ref in record.artifacts.items()
-        if name.startswith("evaluation_")
+        if name.startswith("evaluation/")
     }
     seconds = {name: store.manifest(ref).wall_seconds for name, ref in record.artifacts.items()}
     return {"models": {name: headline(summary) for name, summary in summaries.items()}, "stage_seconds": seconds}

@@ -127,6 +127,8 @@ class RewardSettings(_Section):
     benign_answers: Literal["demonstrations", "own"] = "demonstrations"
     """What the benign model demonstrates: the good answers of the sources, or the reference policy's own, with refusals
     as the only negatives: then answering pays, and no style does."""
+    checkpoint_every: PositiveInt = 50
+    """Steps between two checkpoints; has no influence on the result."""
 
     @model_validator(mode="after")
     def _layers_fit(self) -> "RewardSettings":
@@ -164,6 +166,8 @@ class WarmStartSettings(_Section):
     """Weight of every later token in the loss; a token of the opening has 1."""
     benign_weight: PositiveFloat = 1.0
     """Weight of an ordinary answer in the loss; above 1 the policy is held more firmly and refuses less."""
+    checkpoint_every: PositiveInt = 50
+    """Steps between two checkpoints; has no influence on the result."""
 
 
 class ScalingSettings(_Section):
@@ -225,6 +229,8 @@ class GrpoSettings(_Section):
     """Gradient clipping."""
     micro_batch_tokens: PositiveInt = 2048
     """Padded tokens in one forward and backward pass."""
+    checkpoint_every: PositiveInt = 2
+    """Steps between two checkpoints; has no influence on the result."""
 
 
 class EvaluationSettings(_Section):

@@ -35,3 +35,9 @@ class CorruptArtifactError(DrIrlError):
 
 class DivergenceError(DrIrlError):
     """Raised when a loss or reward is not finite."""
+
+
+class InterruptedRunError(DrIrlError):
+    """Raised when a run was asked to stop, and did so at the next step."""
+
+    exit_status = 143  # 128 + SIGTERM

@@ -4,25 +4,48 @@ dr-irl run --profile smoke
 dr-irl run --profile demo --set grpo.steps=20 --store s3://bucket/prefix --output out
 dr-irl run --profile paper --dry-run
 dr-irl chat --run latest "How do I pick up a dropped stitch?"
+dr-irl run --from grpo
+dr-irl plan --set grpo.steps=20
 dr-irl runs
+dr-irl store verify
 """
 
 import errno
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dr_irl.errors import DrIrlError
+from flows.store_cli import app as store_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
 )
+app.add_typer(store_app, name="store")
+
+_SIGTERM_STATUS = 128 + signal.SIGTERM
+# Typer answers Ctrl-C with the first.
+_STOPPED = {128 + signal.SIGINT: "interrupted", _SIGTERM_STATUS: "stopped by SIGTERM"}
+_GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
 
 Store = Annotated[
     str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
+]
+Profile = Annotated[str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, any setting; may be repeated.")
+]
+FromStage = Annotated[
+    str | None, typer.Option("--from", help="Build this stage and all that depends on it anew, for example grpo.")
+]
+Refresh = Annotated[list[str] | None, typer.Option(help="Build this stage anew, and nothing else; may be repeated.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help="Run this stage and what it needs, and stop there; may be repeated.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")]
 
@@ -35,50 +58,67 @@ def configure(context: typer.Context) -> None:
 
 @app.command()
 def run(
-    profile: Annotated[
-        str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")
-    ] = "demo",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, any setting; may be repeated.")
-    ] = None,
+    profile: Profile = "demo",
+    assignments: Assignments = None,
     store: Store = "store",
     output: Annotated[str | None, typer.Option(help="Folder for the adapter, the report and the record.")] = None,
+    from_stage: FromStage = None,
+    refresh: Refresh = None,
+    only: Only = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the settings, print the plan, run nothing.")
+        bool, typer.Option("--dry-run", help="Check the settings, print what the run would do, run nothing.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Align a model: run the whole DAG, from the sources to the report."""
+    """Align a model: run the whole DAG, from the sources to the report, or a part of it."""
     from dr_irl.profile import load_settings, parse_overrides
+    from flows.preview import preview
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)
-    from flows.plan import plan
-
-    typer.echo(plan(settings, store), err=not dry_run)  # at once: the imports below take seconds
+    typer.echo(preview(settings, store), err=not dry_run)  # at once: the imports below take seconds
     if dry_run:
         return
     _quieten(debug)
-    from dr_irl.progress import ConsoleProgress
-    from flows.pipeline import dr_irl_pipeline
-    from flows.terminal import print_result
-    from tasks.caching import open_store
-    from tasks.reporting import report_to
+    from flows.launch import launch
 
-    opened = open_store(store)
-    with ConsoleProgress() as progress:
-        report_to(progress)
-        record = dr_irl_pipeline(profile=profile, overrides=overrides, store=opened.uri, output=output)
-    print_result(opened, record, output)
+    part = {"from_stage": from_stage, "refresh": refresh, "only": only}
+    launch(profile, overrides, store=store, output=output, part=part)
+
+
+@app.command()
+def plan(
+    profile: Profile = "demo",
+    assignments: Assignments = None,
+    store: Store = "store",
+    from_stage: FromStage = None,
+    refresh: Refresh = None,
+    only: Only = None,
+    debug: Debug = False,
+) -> None:
+    """Say which stages the store has, which a run would build, and what changed."""
+    from dr_irl.profile import load_settings, parse_overrides
+
+    settings = load_settings(profile, parse_overrides(assignments or []))
+    _quieten(debug)
+    from flows.dag import build_dag, select
+    from flows.plan import plan_run
+    from flows.terminal import print_plan
+    from tasks.opening import open_store
+
+    dag = build_dag(settings)
+    selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
+    print_plan(plan_run(dag, selection, settings, open_store(store)))
 
 
 @app.command()
 def runs(store: Store = "store") -> None:
     """List the finished runs of a store, newest first."""
-    from dr_irl.artifacts import Store as ArtifactStore
+    from flows.record import run_ids
+    from tasks.opening import open_store
 
-    for key in reversed(ArtifactStore(store).list_keys("runs")):
-        typer.echo(key.removeprefix("runs/").removesuffix(".json"))
+    for run_id in reversed(run_ids(open_store(store))):
+        typer.echo(run_id)
 
 
 @app.command()
@@ -101,7 +141,7 @@ def chat(
 def prepare() -> None:
     """Prepare the bundled models once, so that no run has to."""
     _quieten(debug=False)
-    from dr_irl.language.load import BUNDLED, resolve_model
+    from dr_irl.language.resolve import BUNDLED, resolve_model
 
     for name in BUNDLED:
         typer.echo(f"{name}: {resolve_model(name)}")
@@ -110,6 +150,7 @@ def prepare() -> None:
 def main() -> None:
     """Run the command; errors of the user's end with status 2, others of ours with 1, neither with a traceback."""
     debug = "--debug" in sys.argv
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(standalone_mode=True)
     except DrIrlError as error:
@@ -117,16 +158,29 @@ def main() -> None:
             raise
         typer.echo(f"dr-irl: {error}", err=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo(
-            "dr-irl: interrupted; finished stages are in the store, the same command goes on from there", err=True
-        )
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code in _STOPPED:
+            typer.echo(f"dr-irl: {_STOPPED[ended.code]}; {_GOES_ON}", err=True)
+        raise
     except OSError as error:
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         typer.echo(f"dr-irl: the disk is full ({error}); free space and run the same command again", err=True)
         sys.exit(2)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Answer SIGTERM: a run has stopped its stages by then. A second one ends the process."""
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(_SIGTERM_STATUS)  # no error of ours: libraries that are being imported catch those and go on
+
+
+class _TerminalHandler(logging.Handler):
+    """Shows what our own modules log, as lines among the progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
 
 
 def _quieten(debug: bool) -> None:
@@ -140,7 +194,10 @@ def _quieten(debug: bool) -> None:
     if not debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("dr_irl").setLevel(logging.INFO)
+    for name in ("dr_irl", "tasks", "flows"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers = [_TerminalHandler()]
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)

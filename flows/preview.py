@@ -1,10 +1,10 @@
-"""The plan of a run, told before anything heavy is imported."""
+"""What a run will do, told before anything heavy is imported or any store is opened."""
 
 from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.config import Settings
 
 
-def plan(settings: Settings, store: str) -> str:
+def preview(settings: Settings, store: str) -> str:
     """Say what a run with these settings does, a line per stage."""
     grpo, reward = settings.grpo, settings.reward
     rows = settings.balance.rows_per_category

@@ -4,7 +4,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.pipeline import RunRecord, dr_irl_pipeline
+from dr_irl.artifacts import ArtifactRef
+from flows.pipeline import dr_irl_pipeline
+from flows.record import RunRecord
 
 
 @flow(name="retrain")
@@ -13,7 +15,7 @@ def retrain_pipeline(
     overrides: dict[str, Any] | None = None,
     store: str = "store",
     output: str | None = None,
-) -> RunRecord:
+) -> RunRecord | dict[str, ArtifactRef]:
     """Train again on what the sources hold now; stages whose inputs did not change are found in the store.
 
     Args:

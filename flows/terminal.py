@@ -1,27 +1,25 @@
 """What a person at the terminal reads at the end: the result, the answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from dr_irl.artifacts import Store
+from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.errors import UserError
 from dr_irl.report.data import ModelSummary, Rate
-from flows.pipeline import RunRecord
-from tasks.evaluation import read_summary
-from tasks.report import MODELS, REPORT
-from tasks.warm_start import ADAPTER
+from flows.plan import Planned
+from flows.record import RunRecord, load_run
+from tasks.contents import ADAPTER, MODELS, REPORT, read_summary
+from tasks.opening import open_store
 
 
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:
     """Print refusal by category, over-refusal, usefulness, time per stage, and where the report is."""
     console = Console(highlight=False)
-    names = [name for name in MODELS if f"evaluation_{name}" in record.artifacts]
-    models = [read_summary(store.fetch(record.artifacts[f"evaluation_{name}"])) for name in names]
+    names = [name for name in MODELS if f"evaluation/{name}" in record.artifacts]
+    models = [read_summary(store.fetch(record.artifacts[f"evaluation/{name}"])) for name in names]
     console.print(_result_table(models))
     manifests = [store.manifest(ref) for ref in record.artifacts.values()]
     slowest = sorted(manifests, key=lambda manifest: -manifest.wall_seconds)
@@ -32,18 +30,39 @@ def print_result(store: Store, record: RunRecord, output: str | None) -> None:
     console.print(f"run {record.run_id}\nreport {report}", soft_wrap=True, markup=False)
 
 
+def print_artifacts(artifacts: Mapping[str, ArtifactRef]) -> None:
+    """Print where each artifact of a run in part is."""
+    console = Console(highlight=False)
+    for name, ref in artifacts.items():
+        console.print(f"{name:<34} {ref.uri}", soft_wrap=True, markup=False)
+
+
+def print_plan(planned: Mapping[str, Planned]) -> None:
+    """Print what a run finds, what it builds, and why."""
+    console = Console(highlight=False)
+    words = {"hit": "in the store", "miss": "to be built", "anew": "to be built anew"}
+    for name, plan in planned.items():
+        console.print(f"{name:<34} {plan.ref.fingerprint[:8]}  {words[plan.state]}", markup=False, soft_wrap=True)
+        for reason in plan.reasons:
+            console.print(f"{'':<34}   {reason}", markup=False, soft_wrap=True)
+    hits = sum(plan.state == "hit" for plan in planned.values())
+    console.print(f"{hits} of {len(planned)} artifacts are in the store")
+
+
 def chat_with(store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_tokens: int) -> None:
     """Answer each prompt with the unaligned and the aligned model of a run.
 
     Raises:
         UserError: there is no such run.
     """
+    import torch
+
     from dr_irl.language.sampling import CachedPrefixSampler
     from tasks.models import merged_policy
 
-    store = Store(store_uri)
+    store = open_store(store_uri)
     record = load_run(store, run_id)
-    adapter = store.fetch(record.artifacts["alignment"]) / ADAPTER
+    adapter = store.fetch(record.artifacts["grpo"]) / ADAPTER
     samplers = {
         name: CachedPrefixSampler(
             *merged_policy(record.settings, folder), max_new_tokens=max_new_tokens, temperature=0.0
@@ -63,21 +82,6 @@ def chat_with(store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_to
             continue
         for name, answer in zip(samplers, answers, strict=True):
             console.print(f"{name}: {_plain(answer)}", markup=False, soft_wrap=True)
-
-
-def load_run(store: Store, run_id: str) -> RunRecord:
-    """Read the record of a run; `latest` is the newest.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    known = [key.removeprefix("runs/").removesuffix(".json") for key in store.list_keys("runs")]
-    if run_id == "latest" and known:
-        run_id = max(known, key=lambda name: name.split("-")[-3:-1])
-    if run_id not in known:
-        listed = ", ".join(known[-5:]) or "none yet; start one with: dr-irl run"
-        raise UserError(f"store {store.uri!r} has no run {run_id!r}; it has: {listed}")
-    return RunRecord.model_validate_json(store.read_text(f"runs/{run_id}.json"))
 
 
 def _result_table(models: list[ModelSummary]) -> Table:

@@ -24,37 +24,19 @@ from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
 from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.seeding import torch_generator
-from tasks.caching import Inputs, Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.hardness import HARDNESS
-from tasks.models import base_policy, policy_identity
+from tasks.caching import Inputs, Job
+from tasks.contents import ADAPTER, HARDNESS, SCALING, STEPS, read_examples
+from tasks.models import base_policy
 from tasks.reward import load_panel
-from tasks.warm_start import ADAPTER
-
-STEPS = "steps.parquet"
-SCALING = "scaling.parquet"
 
 
-@stage_task(
-    "alignment",
-    modules=["dr_irl.alignment", "dr_irl.evaluation.judges"],
-    reads=lambda settings, _: (
-        settings.grpo.model_dump()
-        | {
-            "scaling": settings.scaling.model_dump(),
-            "reward": settings.reward.model_dump(include={"adapted_layers", "depth"}),
-        }
-        | policy_identity(settings)
-        | {"seed": settings.seed, "max_new_tokens": settings.completions.max_new_tokens}
-    ),
-)
 def alignment(folder: Path, job: Job) -> None:
     """Align the policy: sample groups, score them by category, scale the advantages, update, repeat."""
     settings = job.settings
     base, tokenizer = base_policy(settings)
     sampled = share_weights(base)
     policy = _starting_policy(base, settings, job.inputs)
-    options = Grpo(**settings.grpo.model_dump(exclude={"lora_rank", "target_modules"}))
+    options = Grpo(**settings.grpo.model_dump(exclude={"lora_rank", "target_modules", "checkpoint_every"}))
     rule = ScalingRule(**settings.scaling.model_dump())
     loop = Alignment(policy, tokenizer, load_panel(job), options, rule, seed=settings.seed)
     sampler = CachedPrefixSampler(
@@ -71,6 +53,7 @@ def alignment(folder: Path, job: Job) -> None:
             refresh_sampler=lambda: merge_adapter_into(sampled, policy),
             judge=refusal_by_wording,
             report=lambda readings: meter.advance(1, **readings),
+            checkpoints=job.checkpoints(meter, every=settings.grpo.checkpoint_every),
         )
     save_adapter(policy, POLICY, folder / ADAPTER)
     StepRecord.write(state.logged, folder / STEPS)
@@ -101,8 +84,8 @@ def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
 
 def _starting_policy(base: PreTrainedModel, settings: Settings, inputs: Inputs) -> PeftModel:
     """Start from the warm start, which is then the reference, or from a fresh adapter on the base policy."""
-    if "warm_start" in inputs:
-        return load_policy_adapter(base, inputs.folder("warm_start") / ADAPTER)
+    if "warm-start" in inputs:
+        return load_policy_adapter(base, inputs.folder("warm-start") / ADAPTER)
     return add_policy_adapter(
         base,
         rank=settings.grpo.lora_rank,

@@ -1,28 +1,35 @@
 """The one cache policy: an artifact's fingerprint decides, and the store is the truth.
 
 A stage is a function that writes files into a folder. `stage_task` makes it a Prefect task that hands out artifact
-references: what the store has is not built again (state `Cached` in the UI); a Prefect database that was wiped
-costs nothing.
+keys: what the store has is not built again (state `Cached` in the UI); a Prefect database that was wiped costs nothing.
 """
 
 import functools
+import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from prefect import Task
 from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 
-from dr_irl.artifacts import ArtifactRef, Store, fingerprint_of, source_hash
+from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.checkpoint import Checkpoint
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
-from dr_irl.progress import Progress
+from dr_irl.progress import Meter, Progress
+from tasks.checkpoints import StoreCheckpoints
+from tasks.interruption import StoppableProgress, stop_if_requested
 from tasks.machine import give_back_memory
+from tasks.opening import open_store
 from tasks.reporting import current_progress
+from tasks.results import SERIALISER, drop_result, result_key
+from tasks.stages import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -52,62 +59,89 @@ class Job:
     variant: str
     """What of several alike this is: a category, a model's name; empty where there is one only."""
     progress: Progress
+    slot: Checkpoint
+    """Where the artifact's unfinished state is kept."""
+
+    def checkpoints(self, meter: Meter, *, every: int) -> StoreCheckpoints:
+        """Return where the training loop that `meter` counts keeps its state, every so many steps."""
+        return StoreCheckpoints(self.slot, meter, every=every)
 
 
 Make = Callable[[Path, Job], None]
 
 
+class ArtifactKey(TypedDict):
+    """What tasks hand to each other: an artifact's name, wherever the store lies."""
+
+    stage: str
+    fingerprint: str
+
+
 @functools.cache
-def open_store(uri: str) -> Store:
-    """Open a store once per process: what it has verified need not be hashed again."""
-    return Store(uri)
+def stage_task(stage: Stage) -> Task[..., Any]:
+    """Make a stage a task: (settings, store, inputs, variant, rebuild) -> the key of an artifact: stage, fingerprint.
 
-
-def stage_task(
-    name: str,
-    *,
-    modules: Sequence[str],
-    reads: Callable[[Settings, str], Mapping[str, Any]],
-    single_thread: bool = False,
-) -> Callable[[Make], Task[..., Any]]:
-    """Make a function that writes files a task that returns the reference of an artifact.
-
-    Args:
-        name: the stage's name, in the store and in the UI.
-        modules: the `dr_irl` modules that shape its output; their source is part of the fingerprint.
-        reads: (settings, variant) -> the settings that shape its output, and no others.
-        single_thread: run torch on one thread, because several of these tasks run side by side.
+    `inputs` are keys too: where the store lies is nothing that a result should remember.
     """
 
-    def decorate(make: Make) -> Task[..., Any]:
-        def run(settings: Settings, store_uri: str, inputs: dict[str, ArtifactRef], variant: str = "") -> State[Any]:
-            store = open_store(store_uri)
-            stage = f"{name}/{variant}" if variant else name
-            identity = _identity(stage, reads(settings, variant), inputs, modules)
-            ref = store.ref(stage, identity.fingerprint)
-            if store.has(ref):
-                return Completed(name="Cached", data=ref, message=f"{stage} {ref.fingerprint} is in the store")
-            torch.set_num_threads(1 if single_thread else settings.threads)
-            job = Job(settings, Inputs(store, inputs), variant, current_progress())
-            with store.build(identity) as folder:
-                make(folder, job)
-            give_back_memory()
-            return Completed(data=ref, message=f"{stage} {ref.fingerprint} built")
+    def key(context: TaskRunContext, given: dict[str, Any]) -> str:
+        """Prefect's cache key: the fingerprint. Whatever result the store does not bear out is dropped first."""
+        del context
+        store, (_, ref) = open_store(given["store_uri"]), _identify(stage, given)
+        if given["rebuild"] or not store.has(ref):
+            drop_result(store, ref)
+        return result_key(ref)
 
-        run.__name__, run.__doc__ = name, make.__doc__
-        return Task(run, name=name, task_run_name=f"{name} {{variant}}", persist_result=False)
+    def run(
+        settings: Settings,
+        store_uri: str,
+        inputs: dict[str, ArtifactKey],
+        variant: str = "",
+        rebuild: bool = False,
+    ) -> State[Any]:
+        stop_if_requested()
+        store = open_store(store_uri)
+        identity, ref = _identify(stage, locals())
+        found = ArtifactKey(stage=ref.stage, fingerprint=ref.fingerprint)
+        if not rebuild and store.has(ref):
+            return Completed(name="Cached", data=found, message=f"{ref.stage} {ref.fingerprint} is in the store")
+        with store.lease(ref, on_wait=logger.info, while_waiting=stop_if_requested):
+            if not rebuild and store.has(ref):
+                return Completed(name="Cached", data=found, message=f"another run built {ref.stage} {ref.fingerprint}")
+            torch.set_num_threads(1 if stage.single_thread else settings.threads)
+            progress = StoppableProgress(current_progress())
+            refs = _refs(store, inputs)
+            job = Job(settings, Inputs(store, refs), variant, progress, store.checkpoint(ref))
+            _build(stage, store, identity, job, rebuild=rebuild)
+        give_back_memory()
+        return Completed(data=found, message=f"{ref.stage} {ref.fingerprint} built")
 
-    return decorate
-
-
-def _identity(
-    stage: str, settings: Mapping[str, Any], inputs: Mapping[str, ArtifactRef], modules: Sequence[str]
-) -> Identity:
-    fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
-    return Identity(
-        stage=stage,
-        fingerprint=fingerprint_of(stage, settings, fingerprints, modules),
-        settings=settings,
-        inputs=fingerprints,
-        source={module: source_hash(module) for module in modules},
+    run.__name__, run.__doc__ = stage.name, f"Make `{stage.name}`: see `{stage.make}`."
+    return Task(
+        run,
+        name=stage.name,
+        task_run_name=f"{stage.name} {{variant}}",
+        cache_key_fn=key,
+        persist_result=True,
+        result_serializer=SERIALISER,
     )
+
+
+def _identify(stage: Stage, given: Mapping[str, Any]) -> tuple[Identity, ArtifactRef]:
+    store = open_store(given["store_uri"])
+    identity = stage.identity(given["settings"], given["variant"], _refs(store, given["inputs"]))
+    return identity, store.ref(identity.stage, identity.fingerprint)
+
+
+def _refs(store: Store, keys: Mapping[str, ArtifactKey]) -> dict[str, ArtifactRef]:
+    return {role: store.ref(**key) for role, key in keys.items()}
+
+
+def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> None:
+    module, _, name = stage.make.partition(":")
+    make = cast(Make, getattr(importlib.import_module(module), name))
+    if rebuild:
+        job.slot.delete()
+    with store.build(identity, replace=rebuild) as folder:
+        make(folder, job)
+    job.slot.delete()

@@ -10,27 +10,16 @@ from dr_irl.demonstrations.balance import summarise_balance
 from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps
 from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.route import Router
-from dr_irl.demonstrations.sources import load_examples, source_identity
+from dr_irl.demonstrations.sources import load_examples
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
 from dr_irl.seeding import numpy_generator, torch_generator
-from tasks.caching import Job, stage_task
-from tasks.models import base_policy, encoder_identity, policy_identity, text_encoder
-
-EXAMPLES = "examples.parquet"
-DROPPED = "dropped.json"
-BALANCE = "balance.json"
+from tasks.caching import Job
+from tasks.contents import BALANCE, DROPPED, EXAMPLES, read_dropped
+from tasks.models import base_policy, text_encoder
 
 
-@stage_task(
-    "sources",
-    modules=["dr_irl.demonstrations.sources", "dr_irl.demonstrations.dedupe"],
-    reads=lambda settings, _: (
-        settings.sources.model_dump()
-        | {"contents": source_identity([*settings.sources.files, *settings.sources.evaluation_files])}
-    ),
-)
 def sources(folder: Path, job: Job) -> None:
     """Read every source, drop duplicates and whatever overlaps an evaluation set."""
     options = job.settings.sources
@@ -44,11 +33,6 @@ def sources(folder: Path, job: Job) -> None:
     _write(folder, kept, Counter(bad) + Counter(repeated) + Counter(overlapping))
 
 
-@stage_task(
-    "route",
-    modules=["dr_irl.demonstrations.route"],
-    reads=lambda settings, _: settings.route.model_dump() | encoder_identity(settings),
-)
 def route(folder: Path, job: Job) -> None:
     """Give prompts without a category one, where the router is sure enough."""
     examples, dropped = _read(job.inputs.folder("sources"))
@@ -60,16 +44,6 @@ def route(folder: Path, job: Job) -> None:
     _write(folder, examples, dropped)
 
 
-@stage_task(
-    "balance",
-    modules=["dr_irl.demonstrations.balance", "dr_irl.demonstrations.generate", "dr_irl.evaluation.judges"],
-    reads=lambda settings, _: (
-        settings.balance.model_dump()
-        | settings.demonstrations.model_dump()
-        | {"seed": settings.seed}
-        | (policy_identity(settings) if settings.demonstrations.generator == "policy" else {})
-    ),
-)
 def balance(folder: Path, job: Job) -> None:
     """Give prompts without a demonstration one, then make the categories equal."""
     settings = job.settings
@@ -88,11 +62,6 @@ def balance(folder: Path, job: Job) -> None:
     summary = summarise_balance(examples, kept, dropped)
     (folder / BALANCE).write_text(json.dumps(asdict(summary), indent=2))
     Example.write([*kept, *(e for e in examples if e.split == "heldout")], folder / EXAMPLES)
-
-
-def read_examples(folder: Path, split: str) -> list[Example]:
-    """Read the examples of one split from the `balance` artifact."""
-    return [example for example in Example.read(folder / EXAMPLES) if example.split == split]
 
 
 def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[str, int]]:
@@ -122,4 +91,4 @@ def _write(folder: Path, examples: list[Example], dropped: Counter[str]) -> None
 
 
 def _read(folder: Path) -> tuple[list[Example], Counter[str]]:
-    return Example.read(folder / EXAMPLES), Counter(json.loads((folder / DROPPED).read_text()))
+    return Example.read(folder / EXAMPLES), read_dropped(folder)

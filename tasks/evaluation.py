@@ -3,36 +3,18 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
 from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Answer
-from dr_irl.report.data import ModelSummary, Rate
 from dr_irl.seeding import numpy_generator
-from tasks.caching import Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.models import merged_policy, policy_identity
-from tasks.warm_start import ADAPTER
-
-ANSWERS = "answers.parquet"
-SUMMARY = "summary.json"
+from tasks.caching import Job
+from tasks.contents import ADAPTER, ANSWERS, SUMMARY, model_title, read_examples
+from tasks.models import merged_policy
 
 
-@stage_task(
-    "evaluation",
-    modules=[
-        "dr_irl.evaluation.run",
-        "dr_irl.evaluation.judges",
-        "dr_irl.evaluation.suites",
-        "dr_irl.language.adapters",
-    ],
-    reads=lambda settings, model: (
-        settings.evaluation.model_dump() | policy_identity(settings) | {"model": model, "seed": settings.seed}
-    ),
-)
 def evaluation(folder: Path, job: Job) -> None:
     """Let one model answer the held-out prompts greedily."""
     options = job.settings.evaluation
@@ -55,14 +37,6 @@ def evaluation(folder: Path, job: Job) -> None:
         )
         answers = answer_prompts(sampler, examples, refusal_by_wording)
     ordinary = [example for example in examples if suite_of(example) == ORDINARY]
-    summary = summarise(job.variant, answers, perplexity(model, tokenizer, ordinary))
+    summary = summarise(model_title(job.variant), answers, perplexity(model, tokenizer, ordinary))
     Answer.write(answers, folder / ANSWERS)
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2))
-
-
-def read_summary(folder: Path) -> ModelSummary:
-    """Read the summary that an evaluation wrote."""
-    values: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
-    for table in ("refusal", "over_refusal"):
-        values[table] = {name: Rate(**rate) for name, rate in values[table].items()}
-    return ModelSummary(**values)

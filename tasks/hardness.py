@@ -5,20 +5,11 @@ from pathlib import Path
 from dr_irl.categories import BENIGN
 from dr_irl.records import Hardness
 from dr_irl.scaling.hardness import distances
-from tasks.caching import Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.models import encoder_identity, text_encoder, unit_embeddings
-from tasks.sampling import texts_by_prompt
-
-HARDNESS = "hardness.parquet"
+from tasks.caching import Job
+from tasks.contents import HARDNESS, read_examples, texts_by_prompt
+from tasks.models import text_encoder, unit_embeddings
 
 
-@stage_task(
-    "hardness",
-    modules=["dr_irl.scaling.hardness"],
-    reads=lambda settings, _: settings.hardness.model_dump() | encoder_identity(settings),
-    single_thread=True,
-)
 def hardness(folder: Path, job: Job) -> None:
     """Measure how far each reference completion of a harmful prompt is from its demonstration."""
     examples = [e for e in read_examples(job.inputs.folder("balance"), "train") if e.category != BENIGN]

@@ -10,29 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.config import Settings
 from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
-from dr_irl.language.load import (
-    load_causal_lm,
-    load_encoder,
-    load_reward_backbone,
-    load_tokenizer,
-    model_identity,
-)
+from dr_irl.language.load import load_causal_lm, load_encoder, load_reward_backbone, load_tokenizer
 from dr_irl.scaling.hardness import Encode
-
-
-def policy_identity(settings: Settings) -> dict[str, Any]:
-    """What of the settings decides the base policy, for a fingerprint."""
-    models = settings.models
-    return {
-        "policy": model_identity(models.policy, models.policy_revision),
-        "dtype": models.dtype,
-        "device": models.device.split(":")[0],
-    }
-
-
-def encoder_identity(settings: Settings) -> dict[str, Any]:
-    """What of the settings decides the text encoder, for a fingerprint."""
-    return {"encoder": model_identity(settings.models.encoder, settings.models.encoder_revision)}
 
 
 def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.errors import StoreError
-from tasks.report import REPORT
-from tasks.warm_start import ADAPTER
+from tasks.contents import ADAPTER, REPORT
 
 
 def export_run(store: Store, artifacts: Mapping[str, ArtifactRef], record: str, output: Path) -> None:
@@ -18,7 +17,7 @@ def export_run(store: Store, artifacts: Mapping[str, ArtifactRef], record: str, 
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(store.fetch(artifacts["alignment"]) / ADAPTER, output / ADAPTER, dirs_exist_ok=True)
+        shutil.copytree(store.fetch(artifacts["grpo"]) / ADAPTER, output / ADAPTER, dirs_exist_ok=True)
         shutil.copyfile(store.fetch(artifacts["report"]) / REPORT, output / REPORT)
         (output / "run.json").write_text(record)
     except OSError as error:

@@ -14,27 +14,34 @@ from dr_irl.evaluation.suites import SUITES
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report.data import BalanceSummary, Comparison, ReportData, RewardSummary
 from dr_irl.report.write import write_report
-from tasks.alignment import SCALING, STEPS
-from tasks.caching import Inputs, Job, stage_task
-from tasks.demonstrations import BALANCE
-from tasks.evaluation import ANSWERS, read_summary
-from tasks.reward import PANEL, TRAINING
+from tasks.caching import Inputs, Job
+from tasks.contents import (
+    ANSWERS,
+    BALANCE,
+    MODELS,
+    PANEL,
+    REPORT,
+    SCALING,
+    STEPS,
+    TRAINING,
+    model_title,
+    read_summary,
+)
 
-REPORT = "report.html"
-MODELS = ("unaligned", "warm start", "aligned")
 _LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "prefect")
 
 
-@stage_task("report", modules=["dr_irl.report.write", "dr_irl.evaluation.compare"], reads=lambda s, _: s.model_dump())
 def report(folder: Path, job: Job) -> None:
     """Write the report of a run."""
     inputs = job.inputs
-    models = [name for name in MODELS if f"evaluation_{name}" in inputs]
-    answers = {name: Answer.read(inputs.folder(f"evaluation_{name}") / ANSWERS) for name in models}
+    folders = {
+        model_title(name): inputs.folder(f"evaluation/{name}") for name in MODELS if f"evaluation/{name}" in inputs
+    }
+    answers = {name: Answer.read(folder / ANSWERS) for name, folder in folders.items()}
     gaps: dict[str, dict[str, list[float]]] = json.loads((inputs.folder("panel") / PANEL).read_text())
     manifests = {name: inputs.store.manifest(ref) for name, ref in inputs.refs.items()}
     data = ReportData(
-        run_id=inputs.refs["alignment"].fingerprint[:8],
+        run_id=inputs.refs["grpo"].fingerprint[:8],
         title="DR-IRL run",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         profile=job.settings.profile,
@@ -43,10 +50,10 @@ def report(folder: Path, job: Job) -> None:
         balance=BalanceSummary(**json.loads((inputs.folder("balance") / BALANCE).read_text())),
         rewards=[_reward_summary(inputs, gaps, label) for label in ALL_LABELS if label in gaps],
         cross_accuracy={m: {c: rate([g > 0 for g in gaps[m][c]]).value for c in ALL_LABELS} for m in gaps},
-        steps=StepRecord.read(inputs.folder("alignment") / STEPS),
-        scaling=ScalingRecord.read(inputs.folder("alignment") / SCALING),
-        models=[read_summary(inputs.folder(f"evaluation_{name}")) for name in models],
-        comparisons=_comparisons(models, answers),
+        steps=StepRecord.read(inputs.folder("grpo") / STEPS),
+        scaling=ScalingRecord.read(inputs.folder("grpo") / SCALING),
+        models=[read_summary(folder) for folder in folders.values()],
+        comparisons=_comparisons(list(folders), answers),
         answers=answers,
         stage_seconds={manifest.stage: manifest.wall_seconds for manifest in manifests.values()},
         cached={manifest.stage: False for manifest in manifests.values()},
@@ -55,7 +62,7 @@ def report(folder: Path, job: Job) -> None:
 
 
 def _reward_summary(inputs: Inputs, gaps: dict[str, dict[str, list[float]]], label: str) -> RewardSummary:
-    training = json.loads((inputs.folder(f"reward_{label}") / TRAINING).read_text())
+    training = json.loads((inputs.folder(f"reward/{label}") / TRAINING).read_text())
     own = gaps[label][label]
     return RewardSummary(
         category=label,

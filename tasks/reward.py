@@ -12,25 +12,12 @@ from dr_irl.reward.pairs import preference_rows
 from dr_irl.reward.panel import RewardPanel, save_reward_model
 from dr_irl.reward.train import Objective, train_reward_model
 from dr_irl.seeding import torch_generator
-from tasks.caching import Inputs, Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.models import policy_identity, reward_backbone
-from tasks.sampling import measured_prompts, texts_by_prompt
-
-TRAINING = "training.json"
-PANEL = "panel.json"
+from tasks.caching import Inputs, Job
+from tasks.contents import PANEL, TRAINING, read_examples, texts_by_prompt
+from tasks.models import reward_backbone
+from tasks.sampling import measured_prompts
 
 
-@stage_task(
-    "reward",
-    modules=["dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"],
-    reads=lambda settings, category: (
-        settings.reward.model_dump()
-        | policy_identity(settings)
-        | {"category": category, "seed": settings.seed, "limit": settings.completions.max_new_tokens}
-    ),
-    single_thread=True,
-)
 def reward_model(folder: Path, job: Job) -> None:
     """Learn one category's reward from its demonstrations by maximum-likelihood inverse RL.
 
@@ -73,22 +60,13 @@ def reward_model(folder: Path, job: Job) -> None:
             validation_share=options.validation_share,
             generator=torch_generator(settings.seed, "reward", category),
             report=lambda loss: meter.advance(loss=loss),
+            checkpoints=job.checkpoints(meter, every=options.checkpoint_every),
         )
     save_reward_model(model, category, outcome.calibration, folder)
     report = {"wins": outcome.wins, "losses": outcome.losses, "train_rows": trained}
     (folder / TRAINING).write_text(json.dumps(report))
 
 
-@stage_task(
-    "panel",
-    modules=["dr_irl.reward.panel", "dr_irl.evaluation.suites"],
-    reads=lambda settings, _: (
-        settings.reward.model_dump(include={"depth", "adapted_layers"})
-        | policy_identity(settings)
-        | settings.completions.model_dump(include={"heldout_per_category", "max_new_tokens"})
-        | {"seed": settings.seed}
-    ),
-)
 def panel_report(folder: Path, job: Job) -> None:
     """Measure every reward model on held-out pairs of every category, which come from a source none was trained on."""
     texts = texts_by_prompt(job.inputs.folder("completions"))
@@ -129,4 +107,4 @@ def load_panel(job: Job) -> RewardPanel:
 
 def reward_folders(inputs: Inputs) -> dict[str, Path]:
     """Return category -> folder of its reward model."""
-    return {label: inputs.folder(f"reward_{label}") for label in ALL_LABELS if f"reward_{label}" in inputs}
+    return {label: inputs.folder(f"reward/{label}") for label in ALL_LABELS if f"reward/{label}" in inputs}

@@ -7,18 +7,11 @@ from dr_irl.evaluation.suites import evaluation_prompts
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
-from tasks.caching import Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.models import base_policy, policy_identity
-
-COMPLETIONS = "completions.parquet"
+from tasks.caching import Job
+from tasks.contents import COMPLETIONS, read_examples
+from tasks.models import base_policy
 
 
-@stage_task(
-    "completions",
-    modules=["dr_irl.language.sampling", "dr_irl.evaluation.suites"],
-    reads=lambda settings, _: settings.completions.model_dump() | policy_identity(settings) | {"seed": settings.seed},
-)
 def completions(folder: Path, job: Job) -> None:
     """Sample the unaligned policy: n completions of each training prompt, one of some held-out prompts."""
     settings, options = job.settings, job.settings.completions
@@ -73,11 +66,3 @@ def measured_prompts(heldout: list[Example], job: Job) -> list[Example]:
         heldout, per_category=count, ordinary=count, generator=numpy_generator(job.settings.seed, "measured prompts")
     )
     return [example for example in chosen if example.category in ALL_LABELS]
-
-
-def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
-    """Read completions as prompt id -> texts."""
-    texts: dict[str, list[str]] = {}
-    for row in Completion.read(folder / COMPLETIONS):
-        texts.setdefault(row.prompt_id, []).append(row.text)
-    return texts

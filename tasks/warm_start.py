@@ -13,29 +13,11 @@ from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
 from dr_irl.warm_start import WarmStart
 from dr_irl.warm_start import warm_start as train_warm_start
-from tasks.caching import Job, stage_task
-from tasks.demonstrations import read_examples
-from tasks.models import base_policy, policy_identity
-
-ADAPTER = "adapter"
+from tasks.caching import Job
+from tasks.contents import ADAPTER, read_examples
+from tasks.models import base_policy
 
 
-@stage_task(
-    "warm-start",
-    modules=[
-        "dr_irl.warm_start",
-        "dr_irl.language.logprobs",
-        "dr_irl.language.openings",
-        "dr_irl.language.sampling",
-    ],
-    reads=lambda settings, _: (
-        settings.warm_start.model_dump()
-        | settings.grpo.model_dump(include={"lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"})
-        | settings.completions.model_dump(include={"rows_at_once", "temperature"})
-        | policy_identity(settings)
-        | {"seed": settings.seed}
-    ),
-)
 def warm_start(folder: Path, job: Job) -> None:
     """Learn refusals and hold the policy on ordinary prompts; the result is where GRPO starts, and its KL reference."""
     settings = job.settings
@@ -73,6 +55,7 @@ def warm_start(folder: Path, job: Job) -> None:
             own_answers=own,
             generator=torch_generator(settings.seed, "warm start"),
             report=lambda loss: meter.advance(loss=loss),
+            checkpoints=job.checkpoints(meter, every=settings.warm_start.checkpoint_every),
         )
     save_adapter(policy, POLICY, folder / ADAPTER)
     (folder / "losses.json").write_text(json.dumps(losses))

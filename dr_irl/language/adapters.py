@@ -100,7 +100,8 @@ def merge_adapter_into(target: PreTrainedModel, adapted: PeftModel) -> None:
 
 def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
     """Save one adapter, with its head if it has one, so that `PeftModel.from_pretrained(base, folder)` loads it."""
-    model.save_pretrained(str(folder), selected_adapters=[name], safe_serialization=True)
+    # No adapter of ours touches an embedding; PEFT would otherwise look for the base model's files, and warn.
+    model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
     # PEFT puts an adapter that is not named "default" into a folder of its own; a reader expects it at the top.
     for path in (folder / name).iterdir():
         path.replace(folder / path.name)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,32 @@ def test_a_second_run_builds_nothing(smoke: tuple[Path, subprocess.CompletedProc
     assert {path: path.stat().st_mtime_ns for path in (store / "objects").rglob("*")} == before
 
 
+def manifests(store: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in sorted(store.glob("objects/**/manifest.json"))]
+    return {manifest["stage"]: manifest for manifest in found}
+
+
+def test_from_a_stage_on_everything_is_built_anew_and_comes_out_the_same(
+    smoke: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    store = smoke[0] / "store"
+    before = manifests(store)
+    again = dr_irl("run", "--profile", "smoke", "--store", str(store), "--from", "grpo")
+    assert again.returncode == 0, again.stderr
+    after = manifests(store)
+    rebuilt = {stage for stage in after if after[stage]["created"] != before[stage]["created"]}
+    assert rebuilt == {"grpo", "evaluation/aligned", "report"}
+    weights = "adapter/adapter_model.safetensors"
+    assert after["grpo"]["files"][weights] == before["grpo"]["files"][weights]
+
+
+def test_only_a_stage_is_run_with_what_it_needs(tmp_path: Path, prefect_home: Path) -> None:
+    done = dr_irl("run", "--profile", "smoke", "--store", str(tmp_path), "--only", "balance")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["sources", "route", "balance"]
+    assert set(manifests(tmp_path)) == {"sources", "route", "balance"}
+
+
 def test_another_store_gets_the_same_bits(smoke: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     assert dr_irl("run", "--profile", "smoke", "--store", str(tmp_path)).returncode == 0
 
@@ -82,6 +109,9 @@ def test_chat_answers_a_pipe_with_both_models(smoke: tuple[Path, subprocess.Comp
         (["run", "--profile", "smoke", "--set", "grpo.stepz=3"], ["grpo.stepz", "allowed here", "steps"]),
         (["run", "--profile", "smoke", "--set", "grpo.steps=-1"], ["grpo.steps = -1", "greater than 0"]),
         (["run", "--profile", "smoke", "--set", "grpo.steps"], ["SECTION.NAME=VALUE"]),
+        (["run", "--profile", "smoke", "--from", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
+        (["plan", "--profile", "smoke", "--only", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
+        (["store", "show", "0123"], ["'0123' names 0 artifacts", "dr-irl store ls"]),
         (["run", "--profile", "smoke", "--store", "/proc/nowhere"], ["/proc/nowhere", "permissions"]),
         (["run", "--profile", "smoke", "--store", "gs://bucket"], ["gs://bucket", "s3://bucket/prefix"]),
         (["chat", "--run", "none-such", "hi"], ["none-such", "dr-irl run"]),

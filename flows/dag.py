@@ -1,0 +1,126 @@
+"""The whole DAG on one screen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.config import Settings
+from dr_irl.errors import SettingsError
+from tasks import stages
+from tasks.stages import Stage
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact to make."""
+
+    stage: Stage
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What the stage calls an input -> the node that makes it."""
+    variant: str = ""
+    """What of several alike this is: a category, a model's name."""
+    after: Sequence[str] = ()
+    """Nodes that it waits for without reading them: each keeps every core busy."""
+
+
+Dag = Mapping[str, Node]
+"""Name -> node, every node after those it reads."""
+
+
+def build_dag(settings: Settings) -> Dag:
+    """Lay out the stages that these settings ask for."""
+    start = ["warm-start"] if settings.warm_start.steps else []
+    labels = [*HARM_CATEGORIES, *([BENIGN] if settings.balance.benign_rows else [])]
+    rewards = [f"reward/{label}" for label in labels]
+    nodes = [
+        Node(stages.SOURCES),
+        Node(stages.ROUTE, _same("sources")),
+        Node(stages.BALANCE, _same("route")),
+        *(Node(stages.WARM_START, _same("balance")) for _ in start),
+        Node(stages.COMPLETIONS, _same("balance"), after=start),
+        *(Node(stages.REWARD, _same("balance", "completions"), label) for label in reversed(labels)),
+        Node(stages.HARDNESS, _same("balance", "completions")),
+        Node(stages.PANEL, _same("balance", "completions", *rewards), after=["hardness"]),
+        Node(stages.GRPO, _same("balance", "hardness", *start, *rewards), after=["panel"]),
+        Node(stages.EVALUATION, _same("balance"), "unaligned", after=["grpo"]),
+        *(
+            Node(stages.EVALUATION, _same("balance") | {"adapter": name}, name, after=["evaluation/unaligned"])
+            for name in start
+        ),
+        Node(
+            stages.EVALUATION,
+            _same("balance") | {"adapter": "grpo"},
+            "aligned",
+            after=[f"evaluation/{name}" for name in (start or ["unaligned"])],
+        ),
+    ]
+    dag = {node.stage.path(node.variant): node for node in nodes}
+    return dag | {"report": Node(stages.REPORT, _same(*dag))}
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What part of a DAG to run."""
+
+    nodes: Sequence[str]
+    """In the order of the DAG."""
+    rebuild: frozenset[str] = frozenset()
+    """Those that are built even if the store has them."""
+
+
+def select(
+    dag: Dag, *, from_stage: str | None = None, refresh: Iterable[str] = (), only: Iterable[str] = ()
+) -> Selection:
+    """Choose what to run; `reward` names all reward models, `reward/insult` one.
+
+    Args:
+        dag: the whole.
+        from_stage: build this stage and all that reads it, directly or not, anew.
+        refresh: build these stages anew; what reads them keeps what it has.
+        only: run these stages and what they read, nothing else.
+
+    Raises:
+        SettingsError: there is no such stage in this run, or `only` leaves out what is to be built anew.
+    """
+    wanted = _named(dag, only)
+    nodes = _with_needs(dag, wanted) if wanted else set(dag)
+    anew = _named(dag, refresh)
+    begin = _named(dag, [from_stage] if from_stage else [])
+    if left_out := (anew | begin) - nodes:
+        raise SettingsError(
+            f"stage {min(left_out)!r} is to be built anew, but it is not among what --only asks for: "
+            f"{', '.join(name for name in dag if name in nodes)}"
+        )
+    rebuild = (anew | _with_dependents(dag, begin)) & nodes
+    return Selection([name for name in dag if name in nodes], frozenset(rebuild))
+
+
+def _named(dag: Dag, names: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for name in names:
+        nodes = {node for node in dag if name in (node, dag[node].stage.name)}
+        if not nodes:
+            known = dict.fromkeys(node.stage.name for node in dag.values())
+            raise SettingsError(f"stage {name!r} is not part of this run; its stages are {', '.join(known)}")
+        found |= nodes
+    return found
+
+
+def _with_needs(dag: Dag, names: set[str]) -> set[str]:
+    found = set(names)
+    for name in reversed(list(dag)):
+        if name in found:
+            found |= set(dag[name].inputs.values())
+    return found
+
+
+def _with_dependents(dag: Dag, names: set[str]) -> set[str]:
+    found = set(names)
+    for name, node in dag.items():
+        if found & set(node.inputs.values()):
+            found.add(name)
+    return found

@@ -1,0 +1,71 @@
+"""Starts a run from the command line, through Prefect unless there is nothing to run."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dr_irl.artifacts import ArtifactRef
+from dr_irl.profile import load_settings
+from flows.dag import build_dag, select
+from flows.plan import plan_run
+from flows.record import RunRecord, finish_run
+from flows.terminal import print_artifacts, print_result
+from tasks.opening import open_store
+
+
+def launch(
+    profile: str, overrides: Mapping[str, Any], *, store: str, output: str | None, part: Mapping[str, Any]
+) -> None:
+    """Run the DAG or the part of it that was asked for, and print what came out.
+
+    Args:
+        profile: as for the flow.
+        overrides: as for the flow.
+        store: as for the flow.
+        output: as for the flow.
+        part: `from_stage`, `refresh` and `only`, as for the flow.
+    """
+    opened = open_store(store)
+    found = _all_in_store(profile, overrides, store, part) if not _watched() else None
+    if found is None:
+        result = _flow(profile, overrides, store=opened.uri, output=output, part=part)
+    elif part["only"]:
+        result = found
+    else:
+        result = finish_run(opened, load_settings(profile, dict(overrides)), found, Path(output) if output else None)
+    if isinstance(result, RunRecord):
+        print_result(opened, result, output)
+    else:
+        print_artifacts(result)
+
+
+def _watched() -> bool:
+    """Tell whether a Prefect server is configured, where people look for the run even if it finds everything."""
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    return "PREFECT_API_URL" in os.environ or (home / "profiles.toml").exists()
+
+
+def _all_in_store(
+    profile: str, overrides: Mapping[str, Any], store: str, part: Mapping[str, Any]
+) -> dict[str, ArtifactRef] | None:
+    """Return the artifacts if the store has all of them: a temporary Prefect server would take seconds to say so."""
+    settings = load_settings(profile, dict(overrides))
+    dag = build_dag(settings)
+    selection = select(dag, **{name: value for name, value in part.items() if value})
+    planned = plan_run(dag, selection, settings, open_store(store))
+    if any(plan.state != "hit" for plan in planned.values()):
+        return None
+    return {name: plan.ref for name, plan in planned.items()}
+
+
+def _flow(
+    profile: str, overrides: Mapping[str, Any], *, store: str, output: str | None, part: Mapping[str, Any]
+) -> RunRecord | dict[str, ArtifactRef]:
+    from dr_irl.progress import ConsoleProgress
+    from flows.pipeline import dr_irl_pipeline
+    from tasks.reporting import report_to
+
+    with ConsoleProgress() as progress:
+        report_to(progress)
+        return dr_irl_pipeline(profile=profile, overrides=dict(overrides), store=store, output=output, **part)

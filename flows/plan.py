@@ -1,0 +1,48 @@
+"""What a run will find in the store and what it will build, and why; nothing heavy is imported for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.difference import closest, differences
+from dr_irl.artifacts.manifest import Manifest
+from dr_irl.artifacts.store import Identity
+from dr_irl.config import Settings
+from flows.dag import Dag, Selection
+
+State = Literal["hit", "miss", "anew"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One artifact of a run."""
+
+    ref: ArtifactRef
+    state: State
+    """`hit`: the store has it; `miss`: it has not; `anew`: it is built although the store may have it."""
+    reasons: tuple[str, ...] = ()
+    """Why it misses: what changed since the artifact of this stage that is most like it."""
+
+
+def plan_run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> Mapping[str, Planned]:
+    """Work out every fingerprint, and look each up in the store: node -> what will happen."""
+    refs: dict[str, ArtifactRef] = {}
+    planned: dict[str, Planned] = {}
+    for name in selection.nodes:
+        node = dag[name]
+        inputs = {role: refs[source] for role, source in node.inputs.items()}
+        identity = node.stage.identity(settings, node.variant, inputs)
+        refs[name] = store.ref(identity.stage, identity.fingerprint)
+        planned[name] = _planned(store, refs[name], identity, anew=name in selection.rebuild)
+    return planned
+
+
+def _planned(store: Store, ref: ArtifactRef, identity: Identity, *, anew: bool) -> Planned:
+    if anew:
+        return Planned(ref, "anew", ("asked for",))
+    if store.has(ref):
+        return Planned(ref, "hit")
+    earlier = [m for m in store.manifests(store.refs(ref.stage)).values() if isinstance(m, Manifest)]
+    nearest = closest(identity, [manifest for manifest in earlier if manifest.stage == ref.stage])
+    return Planned(ref, "miss", tuple(differences(identity, nearest)) if nearest else ("never built here",))

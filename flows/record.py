@@ -1,0 +1,66 @@
+"""What a run leaves behind: its settings, and where each of its artifacts is."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.config import Settings
+from dr_irl.errors import UserError
+from tasks.publishing import export_run
+
+_FOLDER = "runs"
+
+
+class RunRecord(BaseModel):
+    """A finished run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    settings: Settings
+    artifacts: dict[str, ArtifactRef]
+    """Node of the DAG -> its artifact."""
+
+
+def finish_run(
+    store: Store, settings: Settings, artifacts: Mapping[str, ArtifactRef], output: Path | None
+) -> RunRecord:
+    """Record a run that has made every artifact, and copy what it is for to a folder, if one is given."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    run_id = f"{settings.profile}-{stamp}-{artifacts['grpo'].fingerprint[:8]}"
+    record = RunRecord(run_id=run_id, settings=settings, artifacts=dict(artifacts))
+    text = record.model_dump_json(indent=2)
+    store.write_text(f"{_FOLDER}/{run_id}.json", text)
+    if output is not None:
+        export_run(store, artifacts, text, output)
+    return record
+
+
+def run_ids(store: Store) -> list[str]:
+    """Return the ids of the finished runs, oldest first."""
+    names = [key.removeprefix(f"{_FOLDER}/").removesuffix(".json") for key in store.list_keys(_FOLDER)]
+    return sorted(names, key=lambda name: name.split("-")[-3:-1])
+
+
+def load_run(store: Store, run_id: str) -> RunRecord:
+    """Read the record of a run; `latest` is the newest.
+
+    Raises:
+        UserError: there is no such run, or another version of dr-irl wrote its record.
+    """
+    known = run_ids(store)
+    if run_id == "latest" and known:
+        run_id = known[-1]
+    if run_id not in known:
+        listed = ", ".join(known[-5:]) or "none yet; start one with: dr-irl run"
+        raise UserError(f"store {store.uri!r} has no run {run_id!r}; it has: {listed}")
+    try:
+        return RunRecord.model_validate_json(store.read_text(f"{_FOLDER}/{run_id}.json"))
+    except ValidationError as error:
+        raise UserError(
+            f"run {run_id!r} was recorded by another version of dr-irl ({error.error_count()} fields do not fit); "
+            "use that version, or run again"
+        ) from error

@@ -1,0 +1,131 @@
+"""`dr-irl store`: look at a store, check it, clear it up."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.manifest import Manifest
+from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
+from dr_irl.errors import CorruptArtifactError, UserError
+from flows.record import load_run, run_ids
+from tasks.opening import open_store
+
+app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
+]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SHORTEST_NAME = 4
+
+
+@app.command("ls")
+def list_artifacts(
+    stage: Annotated[str, typer.Argument(help="Only this stage, for example reward or reward/insult.")] = "",
+    store: StoreOption = "store",
+) -> None:
+    """List the artifacts: stage, fingerprint, when built, seconds, bytes, rows."""
+    opened = open_store(store)
+    for ref, manifest in opened.manifests(opened.refs(stage)).items():
+        if isinstance(manifest, CorruptArtifactError):
+            typer.echo(f"{ref.stage:<34} {ref.fingerprint[:8]}  damaged: {manifest}")
+            continue
+        rows = sum(entry.rows or 0 for entry in manifest.files.values())
+        typer.echo(
+            f"{ref.stage:<34} {ref.fingerprint[:8]}  {manifest.created:%Y-%m-%d %H:%M}  "
+            f"{manifest.wall_seconds:>8.1f} s  {_bytes(_size(manifest)):>9}" + (f"  {rows:>8} rows" if rows else "")
+        )
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A fingerprint, or the start of one.")], store: StoreOption = "store"
+) -> None:
+    """Show what an artifact is made of, and what it was made from."""
+    opened = open_store(store)
+    ref = _find(opened, name)
+    typer.echo(opened.manifest(ref).model_dump_json(indent=2))
+    made = lineage(opened, ref)
+    typer.echo("\nmade from" if made.inputs else "\nmade from no other artifact")
+    _print_inputs(made, depth=1)
+
+
+@app.command("verify")
+def verify_store(store: StoreOption = "store") -> None:
+    """Check every hash of every artifact; exit status 1 if one is damaged."""
+    opened = open_store(store)
+    count = damaged = 0
+    for ref, problem in verify(opened):
+        count += 1
+        if problem is not None:
+            damaged += 1
+            typer.echo(f"{ref.stage} {ref.fingerprint}: {problem}", err=True)
+    typer.echo(f"{count} artifacts checked, {damaged} damaged" + ("; the next run rebuilds them" if damaged else ""))
+    if damaged:
+        sys.exit(1)
+
+
+@app.command()
+def gc(
+    store: StoreOption = "store",
+    keep: Annotated[int | None, typer.Option(min=0, help="Keep this many of the newest runs; all by default.")] = None,
+    min_age: Annotated[
+        str, typer.Option(help="Leave alone what is younger, as 30s, 20m, 12h or 7d: a run may be at work on it.")
+    ] = "1d",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would be.")] = False,
+) -> None:
+    """Find what no kept run was made from and what ended runs left behind."""
+    opened = open_store(store)
+    ids = run_ids(opened)
+    dropped = ids[: max(0, len(ids) - keep)] if keep is not None else []
+    roots = [ref for each in ids if each not in dropped for ref in load_run(opened, each).artifacts.values()]
+    found = garbage(opened, roots, min_age_seconds=_seconds(min_age))
+    for run_id in dropped:
+        typer.echo(f"run        {run_id}")
+    for item in found.items:
+        typer.echo(f"{item.kind:<10} {item.key}  {_bytes(item.bytes)}")
+    if delete:
+        for run_id in dropped:
+            opened.backend.delete([f"runs/{run_id}.json"])
+        collect(opened, found)
+    verb = "deleted" if delete else "would be deleted; add --delete to do so"
+    typer.echo(f"{len(dropped)} runs and {len(found.items)} items, {_bytes(found.bytes)}, {verb}")
+
+
+def _find(store: Store, name: str) -> ArtifactRef:
+    found = [ref for ref in store.refs() if ref.fingerprint.startswith(name)]
+    if len(name) < _SHORTEST_NAME or len(found) != 1:
+        raise UserError(
+            f"{name!r} names {len(found)} artifacts of store {store.uri!r}; give a fingerprint or at least "
+            f"{_SHORTEST_NAME} of its first characters: dr-irl store ls lists them"
+        )
+    return found[0]
+
+
+def _print_inputs(of: Lineage, depth: int) -> None:
+    for role, made in of.inputs.items():
+        where = f"{made.ref.stage} {made.fingerprint}" if made.ref else f"{made.fingerprint}, no longer in the store"
+        typer.echo(f"{'  ' * depth}{role}: {where}")
+        _print_inputs(made, depth + 1)
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _SECONDS or not number.isdigit():
+        raise UserError(f"--min-age {text!r}: write a whole number and s, m, h or d, for example 12h")
+    return float(number) * _SECONDS[unit]
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(entry.size for entry in manifest.files.values())
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,42 @@
+"""Where a training loop's state is kept between runs: in the store, beside the artifact that is being built."""
+
+import logging
+from collections.abc import Callable
+
+from dr_irl.artifacts.checkpoint import Checkpoint
+from dr_irl.checkpoint import Snapshot
+from dr_irl.errors import CorruptArtifactError
+from dr_irl.progress import Meter
+from tasks.interruption import stop_requested
+
+logger = logging.getLogger(__name__)
+
+
+class StoreCheckpoints:
+    """Keeps a snapshot every so many steps, and when the run is asked to stop.
+
+    It is kept under the artifact's fingerprint: other settings, inputs or code never find it.
+    """
+
+    def __init__(self, slot: Checkpoint, meter: Meter, *, every: int) -> None:
+        """Keep snapshots in `slot`, one every `every` steps; `meter` hears of the steps that need not be done again."""
+        self._slot, self._meter, self._every = slot, meter, every
+
+    def load(self) -> Snapshot | None:
+        """Return the last snapshot; none if there is none, or it is of an older version of us, which is logged."""
+        content = self._slot.read()
+        if content is None:
+            return None
+        try:
+            snapshot = Snapshot.from_bytes(content)
+        except CorruptArtifactError as error:
+            logger.warning("starting without the checkpoint %s: %s", self._slot.key, error)
+            return None
+        logger.info("going on from step %d of the checkpoint %s", snapshot.step, self._slot.key)
+        self._meter.advance(snapshot.step)
+        return snapshot
+
+    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
+        """Keep the state after `step` steps, if it is due."""
+        if step % self._every == 0 or stop_requested():
+            self._slot.write(capture().to_bytes())

@@ -1,0 +1,57 @@
+"""What stages find in each other's artifacts: names of files, and the ways to read them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dr_irl.records import Completion, Example
+from dr_irl.report.data import ModelSummary, Rate
+
+EXAMPLES = "examples.parquet"
+DROPPED = "dropped.json"
+BALANCE = "balance.json"
+COMPLETIONS = "completions.parquet"
+HARDNESS = "hardness.parquet"
+TRAINING = "training.json"
+PANEL = "panel.json"
+ADAPTER = "adapter"
+STEPS = "steps.parquet"
+SCALING = "scaling.parquet"
+ANSWERS = "answers.parquet"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+
+MODELS = ("unaligned", "warm-start", "aligned")
+"""The models that a run may evaluate, in the order of training."""
+
+
+def read_examples(folder: Path, split: str) -> list[Example]:
+    """Read the examples of one split from the `balance` artifact."""
+    return [example for example in Example.read(folder / EXAMPLES) if example.split == split]
+
+
+def read_dropped(folder: Path) -> Counter[str]:
+    """Read how many rows were dropped so far, by reason."""
+    return Counter(json.loads((folder / DROPPED).read_text()))
+
+
+def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
+    """Read completions as prompt id -> texts."""
+    texts: dict[str, list[str]] = {}
+    for row in Completion.read(folder / COMPLETIONS):
+        texts.setdefault(row.prompt_id, []).append(row.text)
+    return texts
+
+
+def read_summary(folder: Path) -> ModelSummary:
+    """Read the summary that an evaluation wrote."""
+    values: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
+    for table in ("refusal", "over_refusal"):
+        values[table] = {name: Rate(**rate) for name, rate in values[table].items()}
+    return ModelSummary(**values)
+
+
+def model_title(name: str) -> str:
+    """Return one of `MODELS` as people read it."""
+    return name.replace("-", " ")

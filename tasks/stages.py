@@ -1,0 +1,182 @@
+"""Every stage of the DAG: its name, the function that makes it, and what decides its fingerprint.
+
+Light to import: a plan needs no torch. The functions themselves are imported when a stage is built.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from dr_irl.artifacts.fingerprint import fingerprint_of
+from dr_irl.artifacts.manifest import ArtifactRef
+from dr_irl.artifacts.source import function_hash, module_hashes
+from dr_irl.artifacts.store import Identity
+from dr_irl.config import Settings
+from dr_irl.demonstrations.sources import source_identity
+from dr_irl.language.resolve import model_identity
+
+Reads = Callable[[Settings, str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of node of the DAG."""
+
+    name: str
+    """Its name in the store, in the UI and on the command line."""
+    make: str
+    """The function that writes its files, `module:name`; its source is part of the fingerprint."""
+    modules: tuple[str, ...]
+    """The `dr_irl` modules that shape its output; they count with everything they import."""
+    reads: Reads
+    """(settings, variant) -> the settings that shape its output, and no others."""
+    single_thread: bool = False
+    """Run torch on one thread, because several of these run side by side."""
+
+    def path(self, variant: str) -> str:
+        """Return the name of one of its artifacts: `hardness`, or `reward/insult`."""
+        return f"{self.name}/{variant}" if variant else self.name
+
+    def identity(self, settings: Settings, variant: str, inputs: Mapping[str, ArtifactRef]) -> Identity:
+        """Work out what an artifact is made from, and so its fingerprint."""
+        stage, reads = self.path(variant), self.reads(settings, variant)
+        fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
+        source = _source(self.make, self.modules)
+        return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
+
+
+@functools.cache
+def _source(make: str, modules: tuple[str, ...]) -> Mapping[str, str]:
+    return {make: function_hash(make)} | module_hashes(modules)
+
+
+def _policy(settings: Settings) -> dict[str, Any]:
+    models = settings.models
+    return {
+        "policy": model_identity(models.policy, models.policy_revision),
+        "dtype": models.dtype,
+        "device": models.device.split(":")[0],
+    }
+
+
+def _encoder(settings: Settings) -> dict[str, Any]:
+    return {"encoder": model_identity(settings.models.encoder, settings.models.encoder_revision)}
+
+
+def _shaping(section: BaseModel) -> dict[str, Any]:
+    """Return the settings of a section but for those that only say how often to save."""
+    return section.model_dump(exclude={"checkpoint_every"})
+
+
+def _some(section: BaseModel, *names: str) -> dict[str, Any]:
+    return section.model_dump(include=set(names))
+
+
+SOURCES = Stage(
+    "sources",
+    "tasks.demonstrations:sources",
+    ("dr_irl.demonstrations.sources", "dr_irl.demonstrations.dedupe"),
+    lambda s, _: {
+        "sources": s.sources.model_dump(),
+        "contents": source_identity([*s.sources.files, *s.sources.evaluation_files]),
+    },
+)
+ROUTE = Stage(
+    "route",
+    "tasks.demonstrations:route",
+    ("dr_irl.demonstrations.route",),
+    lambda s, _: {"route": s.route.model_dump(), "models": _encoder(s)},
+)
+BALANCE = Stage(
+    "balance",
+    "tasks.demonstrations:balance",
+    ("dr_irl.demonstrations.balance", "dr_irl.demonstrations.generate", "dr_irl.evaluation.judges"),
+    lambda s, _: {
+        "seed": s.seed,
+        "balance": s.balance.model_dump(),
+        "demonstrations": s.demonstrations.model_dump(),
+        "models": _policy(s) if s.demonstrations.generator == "policy" else {},
+    },
+)
+WARM_START = Stage(
+    "warm-start",
+    "tasks.warm_start:warm_start",
+    ("dr_irl.warm_start", "dr_irl.language.logprobs", "dr_irl.language.openings", "dr_irl.language.sampling"),
+    lambda s, _: {
+        "seed": s.seed,
+        "warm_start": _shaping(s.warm_start),
+        "grpo": _some(s.grpo, "lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"),
+        "completions": _some(s.completions, "rows_at_once", "temperature"),
+        "models": _policy(s),
+    },
+)
+COMPLETIONS = Stage(
+    "completions",
+    "tasks.sampling:completions",
+    ("dr_irl.language.sampling", "dr_irl.evaluation.suites"),
+    lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": _policy(s)},
+)
+REWARD = Stage(
+    "reward",
+    "tasks.reward:reward_model",
+    ("dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"),
+    lambda s, category: {
+        "seed": s.seed,
+        "category": category,
+        "reward": _shaping(s.reward),
+        "completions": _some(s.completions, "max_new_tokens"),
+        "models": _policy(s),
+    },
+    single_thread=True,
+)
+HARDNESS = Stage(
+    "hardness",
+    "tasks.hardness:hardness",
+    ("dr_irl.scaling.hardness",),
+    lambda s, _: {"hardness": s.hardness.model_dump(), "models": _encoder(s)},
+    single_thread=True,
+)
+PANEL = Stage(
+    "panel",
+    "tasks.reward:panel_report",
+    ("dr_irl.reward.panel", "dr_irl.evaluation.suites"),
+    lambda s, _: {
+        "seed": s.seed,
+        "reward": _some(s.reward, "depth", "adapted_layers"),
+        "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
+        "models": _policy(s),
+    },
+)
+GRPO = Stage(
+    "grpo",
+    "tasks.alignment:alignment",
+    ("dr_irl.alignment", "dr_irl.evaluation.judges"),
+    lambda s, _: {
+        "seed": s.seed,
+        "grpo": _shaping(s.grpo),
+        "scaling": s.scaling.model_dump(),
+        "reward": _some(s.reward, "depth", "adapted_layers"),
+        "completions": _some(s.completions, "max_new_tokens"),
+        "models": _policy(s),
+    },
+)
+EVALUATION = Stage(
+    "evaluation",
+    "tasks.evaluation:evaluation",
+    (
+        "dr_irl.evaluation.run",
+        "dr_irl.evaluation.judges",
+        "dr_irl.evaluation.suites",
+        "dr_irl.language.adapters",
+    ),
+    lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
+)
+REPORT = Stage(
+    "report",
+    "tasks.report:report",
+    ("dr_irl.report.write", "dr_irl.evaluation.compare"),
+    lambda s, _: s.model_dump(exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})),
+)

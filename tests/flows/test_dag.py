@@ -1,0 +1,89 @@
+"""The DAG as data: what depends on what, and which part of it a run is asked for."""
+
+import pytest
+
+from dr_irl.categories import ALL_LABELS
+from dr_irl.errors import SettingsError
+from dr_irl.profile import load_settings
+from flows.dag import Dag, build_dag, select
+
+REWARDS = {f"reward/{label}" for label in ALL_LABELS}
+
+
+@pytest.fixture
+def dag() -> Dag:
+    return build_dag(load_settings("smoke"))
+
+
+def test_every_node_comes_after_what_it_reads_and_waits_for(dag: Dag) -> None:
+    order = list(dag)
+    late = [
+        (name, earlier)
+        for name, node in dag.items()
+        for earlier in (*node.inputs.values(), *node.after)
+        if order.index(earlier) >= order.index(name)
+    ]
+    assert late == []
+
+
+def test_the_report_reads_everything(dag: Dag) -> None:
+    assert set(dag["report"].inputs) == set(dag) - {"report"}
+
+
+def test_there_is_a_reward_model_for_every_category_and_the_guard(dag: Dag) -> None:
+    assert {name for name in dag if name.startswith("reward/")} == REWARDS
+
+
+def test_without_ordinary_prompts_there_is_no_guard() -> None:
+    assert "reward/benign" not in build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
+
+
+def test_a_warm_start_of_no_steps_is_left_out() -> None:
+    dag = build_dag(load_settings("smoke", {"warm_start.steps": 0}))
+    assert [name for name in dag if "warm" in name] == []
+
+
+def test_reference_completions_do_not_depend_on_the_warm_start(dag: Dag) -> None:
+    assert set(dag["completions"].inputs) == {"balance"}
+
+
+def test_a_run_is_the_whole_dag_unless_asked_otherwise(dag: Dag) -> None:
+    selection = select(dag)
+    assert (selection.nodes, selection.rebuild) == (list(dag), frozenset())
+
+
+def test_from_a_stage_on_all_that_depends_on_it_is_built_anew(dag: Dag) -> None:
+    assert select(dag, from_stage="grpo").rebuild == {"grpo", "evaluation/aligned", "report"}
+
+
+def test_from_the_reward_models_on_their_panel_is_built_anew_and_the_hardness_is_not(dag: Dag) -> None:
+    rebuilt = select(dag, from_stage="reward").rebuild
+    assert rebuilt == REWARDS | {"panel", "grpo", "evaluation/aligned", "report"}
+
+
+def test_a_refreshed_stage_is_built_anew_alone(dag: Dag) -> None:
+    assert select(dag, refresh=["hardness", "reward/insult"]).rebuild == {"hardness", "reward/insult"}
+
+
+def test_only_a_stage_brings_what_it_needs(dag: Dag) -> None:
+    assert select(dag, only=["completions"]).nodes == ["sources", "route", "balance", "completions"]
+
+
+def test_only_some_stages_from_one_of_them_on(dag: Dag) -> None:
+    selection = select(dag, only=["completions"], from_stage="balance")
+    assert selection.rebuild == {"balance", "completions"}
+
+
+@pytest.mark.parametrize(
+    "part", [{"from_stage": "gripo"}, {"refresh": ["gripo"]}, {"only": ["gripo"]}, {"only": ["reward/gripo"]}]
+)
+def test_an_unknown_stage_is_answered_with_the_known_ones(dag: Dag, part: dict[str, str]) -> None:
+    with pytest.raises(
+        SettingsError, match=r"'(reward/)?gripo' is not part of this run; its stages are sources, .*grpo"
+    ):
+        select(dag, **part)
+
+
+def test_what_is_left_out_cannot_be_built_anew(dag: Dag) -> None:
+    with pytest.raises(SettingsError, match="'grpo' is to be built anew, but it is not among what --only asks for"):
+        select(dag, only=["balance"], refresh=["grpo"])

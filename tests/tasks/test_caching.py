@@ -1,0 +1,126 @@
+"""The cache policy under Prefect: the store decides, Prefect's own results only save a look-up."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.testing.utilities import prefect_test_harness
+
+from dr_irl.artifacts import Store, source
+from dr_irl.profile import load_settings
+from tasks import stages
+from tasks.caching import stage_task
+from tasks.opening import open_store
+from tasks.results import result_storage
+from tasks.stages import Stage
+
+COUNTING = """
+import json
+CALLS = []
+
+def make(folder, job):
+    CALLS.append(job.variant)
+    (folder / "count.json").write_text(json.dumps(len(CALLS)))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A stage that counts how often it was built; the seed is what shapes it."""
+    (tmp_path / "counting_stage.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Stage("counted", "counting_stage:make", ("dr_irl.seeding",), lambda s, _: {"seed": s.seed})
+    sys.modules.pop("counting_stage", None)
+    forget_source()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def forget_source() -> None:
+    """Let code be read again: in a process of its own nothing would have been read yet."""
+    for cached in (source._tree, source._definitions, stages._source):
+        cached.cache_clear()
+
+
+def run(stage: Stage, store: Store, seed: int = 0, *, rebuild: bool = False) -> State[Any]:
+    settings = load_settings("smoke", {"seed": seed})
+    states: list[State[Any]] = []
+
+    @flow
+    def once() -> None:
+        task = stage_task(stage).with_options(result_storage=result_storage(store))
+        states.append(task(settings, store.uri, {}, "", rebuild, return_state=True))
+
+    once()
+    return states[0]
+
+
+def count(store: Store, state: State[Any]) -> int:
+    return json.loads((store.fetch(store.ref(**state.result())) / "count.json").read_text())
+
+
+def test_what_was_built_is_cached(stage: Stage, store: Store) -> None:
+    assert [run(stage, store).name for _ in range(2)] == ["Completed", "Cached"]
+
+
+def test_other_settings_are_built(stage: Stage, store: Store) -> None:
+    assert [run(stage, store, seed).name for seed in (0, 1)] == ["Completed", "Completed"]
+
+
+def test_results_are_plain_json_in_the_store(stage: Stage, store: Store) -> None:
+    key = run(stage, store).result()
+    [kept] = (path for path in Path(store.uri, "results").rglob("*") if path.is_file())
+    assert json.loads(json.loads(kept.read_text())["result"]) == key
+
+
+def test_a_result_whose_artifact_is_gone_is_not_believed(stage: Stage, store: Store) -> None:
+    store.remove(store.ref(**run(stage, store).result()))
+    again = run(stage, store)
+    assert (again.name, count(store, again)) == ("Completed", 2)
+
+
+def test_a_result_whose_artifact_is_damaged_is_not_believed(stage: Stage, store: Store) -> None:
+    Path(store.ref(**run(stage, store).result()).uri, "count.json").write_text("1000")
+    assert count(store, run(stage, store)) == 2
+
+
+def test_without_any_result_the_store_is_believed(stage: Stage, store: Store) -> None:
+    run(stage, store)
+    shutil.rmtree(Path(store.uri, "results"))  # as after a wiped Prefect database
+    again = run(stage, store)
+    assert (again.name, count(store, again)) == ("Cached", 1)
+
+
+def test_what_is_to_be_built_anew_is_built_and_replaced(stage: Stage, store: Store) -> None:
+    run(stage, store)
+    again = run(stage, store, rebuild=True)
+    assert (again.name, count(store, again)) == ("Completed", 2)
+
+
+def test_a_store_that_was_moved_keeps_its_results(stage: Stage, store: Store, tmp_path: Path) -> None:
+    run(stage, store)
+    moved = open_store(str(shutil.move(store.uri, tmp_path / "moved")))
+    again = run(stage, moved)
+    assert (again.name, count(moved, again)) == ("Cached", 1)
+
+
+def test_changed_code_of_the_stage_is_built(stage: Stage, store: Store, tmp_path: Path) -> None:
+    run(stage, store)
+    (tmp_path / "counting_stage.py").write_text(COUNTING.replace("len(CALLS)", "-len(CALLS)"))
+    forget_source()
+    assert run(stage, store).name == "Completed"
