@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+from threading import Event
 from types import FrameType
 from typing import Annotated
 
@@ -28,9 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 
-_SIGTERM_STATUS = 128 + signal.SIGTERM
-# Typer answers Ctrl-C with the first.
-_STOPPED = {128 + signal.SIGINT: "interrupted", _SIGTERM_STATUS: "stopped by SIGTERM"}
+_terminated = Event()
 _GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
 
 Store = Annotated[
@@ -153,27 +152,36 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         app(standalone_mode=True)
-    except DrIrlError as error:
-        if debug:
+    except BaseException as error:
+        status = _say_why(error, debug)
+        if status is None:
             raise
+        sys.exit(status)
+
+
+def _say_why(error: BaseException, debug: bool) -> int | None:
+    """Say in a sentence what ended the command; returns its exit status, or None where there is no such sentence."""
+    if _terminated.is_set():  # whatever the handler's exception has become on its way
+        typer.echo(f"dr-irl: stopped by SIGTERM; {_GOES_ON}", err=True)
+        return 128 + signal.SIGTERM
+    if isinstance(error, SystemExit) and error.code == 128 + signal.SIGINT:  # so Typer answers Ctrl-C
+        typer.echo(f"dr-irl: interrupted; {_GOES_ON}", err=True)
+        return 128 + signal.SIGINT
+    if isinstance(error, DrIrlError) and not debug:
         typer.echo(f"dr-irl: {error}", err=True)
-        sys.exit(error.exit_status)
-    except SystemExit as ended:
-        if ended.code in _STOPPED:
-            typer.echo(f"dr-irl: {_STOPPED[ended.code]}; {_GOES_ON}", err=True)
-        raise
-    except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        return error.exit_status
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not debug:
         typer.echo(f"dr-irl: the disk is full ({error}); free space and run the same command again", err=True)
-        sys.exit(2)
+        return 2
+    return None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Answer SIGTERM: a run has stopped its stages by then. A second one ends the process."""
     del frame
     signal.signal(number, signal.SIG_DFL)
-    sys.exit(_SIGTERM_STATUS)  # no error of ours: libraries that are being imported catch those and go on
+    _terminated.set()
+    sys.exit(128 + number)  # no Exception: libraries that are being imported catch those and go on
 
 
 class _TerminalHandler(logging.Handler):

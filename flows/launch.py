@@ -10,6 +10,7 @@ from dr_irl.profile import load_settings
 from flows.dag import build_dag, select
 from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
+from flows.temporary_server import TemporaryServer
 from flows.terminal import print_artifacts, print_result
 from tasks.opening import open_store
 
@@ -62,10 +63,15 @@ def _all_in_store(
 def _flow(
     profile: str, overrides: Mapping[str, Any], *, store: str, output: str | None, part: Mapping[str, Any]
 ) -> RunRecord | dict[str, ArtifactRef]:
+    server = None if _watched() else TemporaryServer()
+    if server is not None:
+        os.environ["PREFECT_API_URL"] = server.api  # read when Prefect is imported
     from dr_irl.progress import ConsoleProgress
     from flows.pipeline import dr_irl_pipeline
     from tasks.reporting import report_to
 
+    if server is not None:
+        server.wait()
     with ConsoleProgress() as progress:
         report_to(progress)
         return dr_irl_pipeline(profile=profile, overrides=dict(overrides), store=store, output=output, **part)

@@ -75,6 +75,9 @@ def _some(section: BaseModel, *names: str) -> dict[str, Any]:
     return section.model_dump(include=set(names))
 
 
+_MODEL_CODE = ("dr_irl.language.load", "dr_irl.seeding")
+"""What every stage depends on that runs a model or draws at random."""
+
 SOURCES = Stage(
     "sources",
     "tasks.demonstrations:sources",
@@ -87,7 +90,7 @@ SOURCES = Stage(
 ROUTE = Stage(
     "route",
     "tasks.demonstrations:route",
-    ("dr_irl.demonstrations.route",),
+    (*_MODEL_CODE, "dr_irl.demonstrations.route"),
     lambda s, _: {"route": s.route.model_dump(), "models": _encoder(s)},
 )
 BALANCE = Stage(
@@ -104,7 +107,7 @@ BALANCE = Stage(
 WARM_START = Stage(
     "warm-start",
     "tasks.warm_start:warm_start",
-    ("dr_irl.warm_start", "dr_irl.language.logprobs", "dr_irl.language.openings", "dr_irl.language.sampling"),
+    (*_MODEL_CODE, "dr_irl.warm_start", "dr_irl.language.sampling"),
     lambda s, _: {
         "seed": s.seed,
         "warm_start": _shaping(s.warm_start),
@@ -116,13 +119,13 @@ WARM_START = Stage(
 COMPLETIONS = Stage(
     "completions",
     "tasks.sampling:completions",
-    ("dr_irl.language.sampling", "dr_irl.evaluation.suites"),
+    (*_MODEL_CODE, "dr_irl.language.sampling", "dr_irl.evaluation.suites"),
     lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": _policy(s)},
 )
 REWARD = Stage(
     "reward",
     "tasks.reward:reward_model",
-    ("dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"),
+    (*_MODEL_CODE, "dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"),
     lambda s, category: {
         "seed": s.seed,
         "category": category,
@@ -135,14 +138,14 @@ REWARD = Stage(
 HARDNESS = Stage(
     "hardness",
     "tasks.hardness:hardness",
-    ("dr_irl.scaling.hardness",),
+    (*_MODEL_CODE, "dr_irl.scaling.hardness"),
     lambda s, _: {"hardness": s.hardness.model_dump(), "models": _encoder(s)},
     single_thread=True,
 )
 PANEL = Stage(
     "panel",
     "tasks.reward:panel_report",
-    ("dr_irl.reward.panel", "dr_irl.evaluation.suites"),
+    (*_MODEL_CODE, "dr_irl.reward.panel", "dr_irl.evaluation.suites"),
     lambda s, _: {
         "seed": s.seed,
         "reward": _some(s.reward, "depth", "adapted_layers"),
@@ -153,7 +156,7 @@ PANEL = Stage(
 GRPO = Stage(
     "grpo",
     "tasks.alignment:alignment",
-    ("dr_irl.alignment", "dr_irl.evaluation.judges"),
+    (*_MODEL_CODE, "dr_irl.alignment", "dr_irl.evaluation.judges"),
     lambda s, _: {
         "seed": s.seed,
         "grpo": _shaping(s.grpo),
@@ -167,6 +170,7 @@ EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",
     (
+        *_MODEL_CODE,
         "dr_irl.evaluation.run",
         "dr_irl.evaluation.judges",
         "dr_irl.evaluation.suites",

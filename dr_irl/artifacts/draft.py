@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,16 @@ class Draft:
     def manifest(self, identity: Identity) -> bytes:
         """Describe the files that lie in the folder now."""
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+            entries = list(pool.map(describe_file, paths))
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
         manifest = Manifest(
             stage=identity.stage,
             fingerprint=identity.fingerprint,
             settings=dict(identity.settings),
             inputs=dict(identity.inputs),
             source=dict(identity.source),
-            files={path.relative_to(self.folder).as_posix(): describe_file(path) for path in paths},
+            files=dict(zip(names, entries, strict=True)),
             wall_seconds=round(time.monotonic() - self.started, 3),
         )
         return manifest.model_dump_json(indent=2).encode()

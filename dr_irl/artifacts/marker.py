@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dr_irl.artifacts.backend import Backend
 from dr_irl.artifacts.folder import FolderBackend
-from dr_irl.artifacts.keys import MARKER, TOP_LEVEL
+from dr_irl.artifacts.keys import MARKER, TOP_LEVEL, is_temporary
 from dr_irl.errors import StoreError
 
 FORMAT = 1
@@ -52,7 +52,8 @@ def _claim(backend: Backend, *, read_only: bool) -> None:
 
 
 def _require_unused(backend: Backend) -> None:
-    foreign = [name for name in backend.names() if name not in _NOT_IN_USE]
+    # A temporary name is the marker itself, which another run is writing, or was when it was killed.
+    foreign = [name for name in backend.names() if name not in _NOT_IN_USE and not is_temporary(name)]
     if foreign:
         kind = "prefix" if backend.uri.startswith("s3://") else "folder"
         raise StoreError(

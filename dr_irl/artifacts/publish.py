@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dr_irl.artifacts.backend import FileStat, ObjectBackend
@@ -11,6 +12,8 @@ from dr_irl.artifacts.retry import ATTEMPTS
 from dr_irl.errors import StoreError
 
 logger = logging.getLogger(__name__)
+
+_UPLOADS_AT_ONCE = 8
 
 
 def publish_objects(backend: ObjectBackend, staged: Path, prefix: str, manifest: bytes, *, replace: bool) -> None:
@@ -55,8 +58,8 @@ def _upload(backend: ObjectBackend, staged: Path, prefix: str) -> None:
     sizes = {path.relative_to(staged).as_posix(): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
     missing = set(sizes)
     for _ in range(ATTEMPTS):
-        for name in sorted(missing):
-            backend.upload(staged / name, f"{prefix}/{name}")
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+            list(pool.map(lambda name: backend.upload(staged / name, f"{prefix}/{name}"), sorted(missing)))
         arrived = backend.files(prefix)
         missing = {name for name, size in sizes.items() if not _holds(arrived, f"{prefix}/{name}", size)}
         if not missing:

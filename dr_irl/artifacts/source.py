@@ -8,10 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PACKAGE = "dr_irl"
+_SHAPES_NOTHING = ("artifacts", "errors", "progress")
+"""Modules of the package that no artifact depends on: where it lies, how an error reads, who hears of progress."""
 
 
 def module_hashes(modules: Iterable[str]) -> dict[str, str]:
-    """Hash `dr_irl` modules and every `dr_irl` module they reach by import: name -> 16 hex digits.
+    """Hash `dr_irl` modules and every `dr_irl` module they reach by import and that can shape an artifact.
+
+    Returns:
+        Name -> 16 hex digits.
 
     Raises:
         ModuleNotFoundError: there is no such module.
@@ -95,7 +100,7 @@ def _imports(module: str) -> frozenset[str]:
             names.update(
                 f"{node.module}.{alias.name}" for alias in node.names if _has_submodule(node.module, alias.name)
             )
-    return frozenset(names)
+    return frozenset(name for name in names if name.removeprefix(f"{_PACKAGE}.").split(".")[0] not in _SHAPES_NOTHING)
 
 
 def _is_ours(name: str) -> bool:

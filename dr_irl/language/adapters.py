@@ -100,6 +100,9 @@ def merge_adapter_into(target: PreTrainedModel, adapted: PeftModel) -> None:
 
 def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
     """Save one adapter, with its head if it has one, so that `PeftModel.from_pretrained(base, folder)` loads it."""
+    # PEFT keeps these names in a set, whose order is another in each process; the bytes of an artifact are not.
+    config = model.peft_config[name]
+    config.target_modules = sorted(config.target_modules)  # pyright: ignore[reportAttributeAccessIssue]
     # No adapter of ours touches an embedding; PEFT would otherwise look for the base model's files, and warn.
     model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
     # PEFT puts an adapter that is not named "default" into a folder of its own; a reader expects it at the top.

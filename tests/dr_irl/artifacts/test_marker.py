@@ -74,3 +74,8 @@ def test_reading_a_folder_that_does_not_exist_makes_none(tmp_path: Path) -> None
 
 def test_a_probe_leaves_nothing_behind(store: Store) -> None:
     assert set(store.backend.files("")) == {".dr-irl-store"}
+
+
+def test_a_marker_that_another_run_is_writing_is_nothing_foreign(tmp_path: Path) -> None:
+    (tmp_path / f"..dr-irl-store.{'0' * 32}").write_text("{")
+    assert Store(str(tmp_path)).refs() == []

@@ -13,9 +13,12 @@ from dr_irl.artifacts.source import function_hash, module_hashes
 FILES = {
     "__init__": "",
     "top": "from throwaway.middle import half\nimport json\n\ndef top():\n    return half()\n",
-    "middle": "def half():\n    from throwaway import deep\n    return deep.VALUE\n",
+    "middle": (
+        "from throwaway.errors import MESSAGE\n\ndef half():\n    from throwaway import deep\n    return deep.VALUE\n"
+    ),
     "deep": "VALUE = 1\n",
     "apart": "OTHER = 1\n",
+    "errors": "MESSAGE = 'no'\n",
     "stages": (
         "LIMIT = 3\n\ndef make():\n    return _cut(LIMIT)\n\ndef _cut(n):\n    return n\n\ndef other():\n    return 1\n"
     ),
@@ -72,6 +75,10 @@ def test_a_changed_module_that_is_reached_by_import_is_named(package: Callable[.
 
 def test_a_changed_module_that_is_not_reached_does_not_count(package: Callable[..., None]) -> None:
     assert modules_that_differ(package, apart="OTHER = 2\n") == set()
+
+
+def test_how_an_error_reads_does_not_count(package: Callable[..., None]) -> None:
+    assert modules_that_differ(package, errors="MESSAGE = 'never'\n") == set()
 
 
 def test_an_unknown_module_is_named() -> None:
