@@ -36,8 +36,9 @@ check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(STAMP) ## measure the demo's time and memory; writes benchmarks/results/demo.json
-	$(BIN)/python benchmarks/demo.py
+bench: $(STAMP) ## measure the demo and the store; writes benchmarks/results/*.json
+	folder=$$(mktemp -d) && $(BIN)/python benchmarks/demo.py --store $$folder && \
+		$(BIN)/python benchmarks/artifacts.py --store $$folder/seed-0 && rm -rf $$folder
 
 clean: ## remove .venv and what tools left behind
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

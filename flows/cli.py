@@ -100,23 +100,23 @@ def plan(
 
     settings = load_settings(profile, parse_overrides(assignments or []))
     _quieten(debug)
+    from dr_irl.artifacts import Store as ArtifactStore
     from flows.dag import build_dag, select
     from flows.plan import plan_run
     from flows.terminal import print_plan
-    from tasks.opening import open_store
 
     dag = build_dag(settings)
     selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
-    print_plan(plan_run(dag, selection, settings, open_store(store)))
+    print_plan(plan_run(dag, selection, settings, ArtifactStore(store, read_only=True)))
 
 
 @app.command()
 def runs(store: Store = "store") -> None:
     """List the finished runs of a store, newest first."""
     from flows.record import run_ids
-    from tasks.opening import open_store
+    from tasks.opening import look_into
 
-    for run_id in reversed(run_ids(open_store(store))):
+    for run_id in reversed(run_ids(look_into(store))):
         typer.echo(run_id)
 
 

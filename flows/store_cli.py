@@ -10,7 +10,7 @@ from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
 from flows.record import load_run, run_ids
-from tasks.opening import open_store
+from tasks.opening import look_into, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
 
@@ -27,7 +27,7 @@ def list_artifacts(
     store: StoreOption = "store",
 ) -> None:
     """List the artifacts: stage, fingerprint, when built, seconds, bytes, rows."""
-    opened = open_store(store)
+    opened = look_into(store)
     for ref, manifest in opened.manifests(opened.refs(stage)).items():
         if isinstance(manifest, CorruptArtifactError):
             typer.echo(f"{ref.stage:<34} {ref.fingerprint[:8]}  damaged: {manifest}")
@@ -44,7 +44,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A fingerprint, or the start of one.")], store: StoreOption = "store"
 ) -> None:
     """Show what an artifact is made of, and what it was made from."""
-    opened = open_store(store)
+    opened = look_into(store)
     ref = _find(opened, name)
     typer.echo(opened.manifest(ref).model_dump_json(indent=2))
     made = lineage(opened, ref)
@@ -55,7 +55,7 @@ def show(
 @app.command("verify")
 def verify_store(store: StoreOption = "store") -> None:
     """Check every hash of every artifact; exit status 1 if one is damaged."""
-    opened = open_store(store)
+    opened = look_into(store)
     count = damaged = 0
     for ref, problem in verify(opened):
         count += 1
@@ -77,7 +77,7 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would be.")] = False,
 ) -> None:
     """Find what no kept run was made from and what ended runs left behind."""
-    opened = open_store(store)
+    opened = open_store(store) if delete else look_into(store)
     ids = run_ids(opened)
     dropped = ids[: max(0, len(ids) - keep)] if keep is not None else []
     roots = [ref for each in ids if each not in dropped for ref in load_run(opened, each).artifacts.values()]

@@ -12,7 +12,7 @@ from dr_irl.report.data import ModelSummary, Rate
 from flows.plan import Planned
 from flows.record import RunRecord, load_run
 from tasks.contents import ADAPTER, MODELS, REPORT, read_summary
-from tasks.opening import open_store
+from tasks.opening import look_into
 
 
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:
@@ -55,14 +55,15 @@ def chat_with(store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_to
     Raises:
         UserError: there is no such run.
     """
-    import torch
+    store = look_into(store_uri)
+    record = load_run(store, run_id)
+    adapter = store.fetch(record.artifacts["grpo"]) / ADAPTER
+
+    import torch  # seconds of imports, which a wrong name of a run should not cost
 
     from dr_irl.language.sampling import CachedPrefixSampler
     from tasks.models import merged_policy
 
-    store = open_store(store_uri)
-    record = load_run(store, run_id)
-    adapter = store.fetch(record.artifacts["grpo"]) / ADAPTER
     samplers = {
         name: CachedPrefixSampler(
             *merged_policy(record.settings, folder), max_new_tokens=max_new_tokens, temperature=0.0

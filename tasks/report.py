@@ -56,7 +56,6 @@ def report(folder: Path, job: Job) -> None:
         comparisons=_comparisons(list(folders), answers),
         answers=answers,
         stage_seconds={manifest.stage: manifest.wall_seconds for manifest in manifests.values()},
-        cached={manifest.stage: False for manifest in manifests.values()},
     )
     write_report(data, folder / REPORT)
 

@@ -64,11 +64,6 @@ def draw_lora_weights(model: PeftModel, generator: torch.Generator) -> None:
             torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
 
 
-def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Return the parameters that learn, in the order of their names."""
-    return [parameter for _, parameter in sorted(model.named_parameters()) if parameter.requires_grad]
-
-
 @contextmanager
 def reference_active(model: PeftModel) -> Iterator[None]:
     """Make the model the reference policy for a while: its `reference` adapter, or none where it has none."""

@@ -109,6 +109,4 @@ class ReportData:
     answers: dict[str, list[Answer]]
     """Model name -> all its judged answers, in the same order for every model."""
     stage_seconds: dict[str, float]
-    """Stage -> wall time of its build (also where it was cached)."""
-    cached: dict[str, bool]
-    """Stage -> whether this run found it ready."""
+    """Stage -> wall time of its build, in this run or an earlier one."""

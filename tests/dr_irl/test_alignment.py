@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from kept import Kept, KilledError
 from peft import PeftModel
 from torch import Tensor
 
 from dr_irl.alignment import Alignment, Grpo
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, trainable_by_name
 from dr_irl.errors import DataError, DivergenceError
-from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights, trainable_parameters
+from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
 from dr_irl.policy.readings import LoopState
@@ -87,28 +88,6 @@ class CutSampler:
         return [[pair[k % 2] for k in range(per_prompt)] for _ in prompts]
 
 
-class KilledError(Exception):
-    """Raised where training is killed."""
-
-
-class Kept:
-    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
-
-    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
-        self.stop_after, self.every = stop_after, every
-        self.data: bytes | None = None
-
-    def load(self) -> Snapshot | None:
-        return None if self.data is None else Snapshot.from_bytes(self.data)
-
-    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
-        if step % self.every == 0:
-            self.data = capture().to_bytes()
-        if step == self.stop_after:
-            self.stop_after = None
-            raise KilledError
-
-
 class Run:
     """The loop with all it needs, from the same start every time."""
 
@@ -129,7 +108,7 @@ class Run:
         self.report: Callable[[dict[str, float]], object] = self.reports.append
 
     def weights(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in trainable_parameters(self.policy)]
+        return [parameter.detach().clone() for parameter in trainable_by_name(self.policy).values()]
 
     def go(self, checkpoints: Checkpoints = NO_CHECKPOINTS) -> LoopState:
         return self.loop.run(

@@ -1,15 +1,15 @@
 """The warm start teaches refusals and holds the policy on ordinary prompts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from kept import Kept, KilledError
 from peft import PeftModel
 
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import add_policy_adapter
 from dr_irl.language.load import load_causal_lm, load_tokenizer
@@ -48,28 +48,6 @@ MANY = [
 ]
 OWN = {"o1": "my own words", "o3": "other"}
 FEW_STEPS = replace(OPTIONS, steps=6, rows_per_step=4)
-
-
-class KilledError(Exception):
-    """Raised where training is killed."""
-
-
-class Kept:
-    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
-
-    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
-        self.stop_after, self.every = stop_after, every
-        self.data: bytes | None = None
-
-    def load(self) -> Snapshot | None:
-        return None if self.data is None else Snapshot.from_bytes(self.data)
-
-    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
-        if step % self.every == 0:
-            self.data = capture().to_bytes()
-        if step == self.stop_after:
-            self.stop_after = None
-            raise KilledError
 
 
 def policy(gain: float = 30.0, rank: int = 8) -> PeftModel:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from dr_irl.artifacts import Store
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.profile import load_settings
+from flows.cli import app
 from flows.dag import build_dag, select
 from flows.plan import Planned, plan_run
 
@@ -122,3 +124,8 @@ def test_a_plan_needs_neither_torch_nor_prefect(store: Store) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-2:] == ["20 of 20 artifacts are in the store", "set()"]
+
+
+def test_a_plan_makes_no_store(tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["plan", "--profile", "smoke", "--store", str(tmp_path / "store")], catch_exceptions=False)
+    assert not (tmp_path / "store").exists()

@@ -102,6 +102,14 @@ def test_chat_answers_a_pipe_with_both_models(smoke: tuple[Path, subprocess.Comp
     assert said.stdout.count("unaligned:") == 2
 
 
+def test_a_run_that_does_not_exist_is_answered_with_those_that_do(
+    smoke: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    failed = dr_irl("chat", "--run", "none-such", "hi", "--store", str(smoke[0] / "store"))
+    assert failed.returncode == 2
+    assert re.search(r"has no run 'none-such'; it has: smoke-", " ".join(failed.stderr.split()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -114,7 +122,7 @@ def test_chat_answers_a_pipe_with_both_models(smoke: tuple[Path, subprocess.Comp
         (["store", "show", "0123"], ["'0123' names 0 artifacts", "dr-irl store ls"]),
         (["run", "--profile", "smoke", "--store", "/proc/nowhere"], ["/proc/nowhere", "permissions"]),
         (["run", "--profile", "smoke", "--store", "gs://bucket"], ["gs://bucket", "s3://bucket/prefix"]),
-        (["chat", "--run", "none-such", "hi"], ["none-such", "dr-irl run"]),
+        (["chat", "hi"], ["no store at", "dr-irl run makes one"]),
         (
             ["run", "--profile", "smoke", "--set", "models.policy=no/such-model"],
             ["no/such-model", "bundled models"],

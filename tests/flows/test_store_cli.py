@@ -38,7 +38,11 @@ def chain(store: Store) -> list[ArtifactRef]:
 
 
 def dr_irl_store(store: Store, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--store", store.uri])
+    return dr_irl_store_at(store.uri, *arguments)
+
+
+def dr_irl_store_at(place: str | Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--store", str(place)])
 
 
 def collect(store: Store, *arguments: str) -> str:
@@ -123,3 +127,10 @@ def test_a_run_that_is_not_kept_keeps_nothing(store: Store, chain: list[Artifact
 def test_an_age_that_is_none_is_told(store: Store, text: str) -> None:
     with pytest.raises(UserError, match="write a whole number and s, m, h or d, for example 12h"):
         raise dr_irl_store(store, "gc", "--min-age", text).exception or AssertionError("no error")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["show", "aaaa"], ["verify"], ["gc"]])
+def test_looking_into_a_store_that_is_not_there_makes_none(tmp_path: Path, command: list[str]) -> None:
+    with pytest.raises(UserError, match=r"there is no store at '.*mistyped'; dr-irl run makes one"):
+        raise dr_irl_store_at(tmp_path / "mistyped", *command).exception or AssertionError("no error")
+    assert not (tmp_path / "mistyped").exists()

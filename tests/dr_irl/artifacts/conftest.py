@@ -1,6 +1,5 @@
 """Stores in a folder, on moto and on rclone: real servers over HTTP, one of each per session."""
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -8,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import boto3
+import fault_proxy
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
@@ -119,17 +118,7 @@ def made() -> Identity:
 
 
 @pytest.fixture(scope="session")
-def fault_proxy() -> ModuleType:
-    """The module beside this file: tests are no package, so they cannot import it."""
-    spec = importlib.util.spec_from_file_location("fault_proxy", Path(__file__).with_name("fault_proxy.py"))
-    assert spec is not None and spec.loader is not None
-    sys.modules["fault_proxy"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def running_proxy(fault_proxy: ModuleType, moto_server: str) -> Iterator[Any]:
+def running_proxy(moto_server: str) -> Iterator[Any]:
     with fault_proxy.running(moto_server) as proxy:
         yield proxy
 

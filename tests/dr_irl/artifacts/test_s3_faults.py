@@ -3,9 +3,9 @@
 import random
 import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+import fault_proxy
 import pytest
 
 from dr_irl.artifacts import ArtifactRef, Store
@@ -37,7 +37,7 @@ def commit(store: Store) -> ArtifactRef:
     return store.ref(MADE.stage, MADE.fingerprint)
 
 
-def test_a_store_works_while_a_third_of_all_requests_fail(proxy: Any, fault_proxy: ModuleType, store: Store) -> None:
+def test_a_store_works_while_a_third_of_all_requests_fail(proxy: Any, store: Store) -> None:
     fault = fault_proxy.Fault
     proxy.plan = fault_proxy.seeded(1, 1 / 3, [fault.ERROR, fault.SLOW_DOWN, fault.RESET, fault.TRUNCATE, fault.DELAY])
     ref = commit(store)
@@ -49,9 +49,7 @@ def test_a_store_works_while_a_third_of_all_requests_fail(proxy: Any, fault_prox
 
 
 @pytest.mark.parametrize("name", ["TRUNCATE", "SHORTEN", "ALTER"])
-def test_a_body_broken_on_its_way_condemns_no_artifact(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef, name: str
-) -> None:
+def test_a_body_broken_on_its_way_condemns_no_artifact(proxy: Any, store: Store, ref: ArtifactRef, name: str) -> None:
     times = iter(range(2))
     fault = fault_proxy.Fault[name]
     proxy.plan = lambda method, path: fault if path.endswith("/b") and next(times, None) is not None else None
@@ -61,7 +59,7 @@ def test_a_body_broken_on_its_way_condemns_no_artifact(
 
 @pytest.mark.parametrize("name", ["TRUNCATE", "SHORTEN", "ALTER"])
 def test_a_network_that_always_breaks_bodies_is_told_and_condemns_no_artifact(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef, name: str
+    proxy: Any, store: Store, ref: ArtifactRef, name: str
 ) -> None:
     fault = fault_proxy.Fault[name]
     proxy.plan = lambda method, path: fault if path.endswith("/b") else None
@@ -71,27 +69,21 @@ def test_a_network_that_always_breaks_bodies_is_told_and_condemns_no_artifact(
     assert Store(store.uri).has(ref)
 
 
-def test_a_manifest_cut_short_on_its_way_condemns_no_artifact(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef
-) -> None:
+def test_a_manifest_cut_short_on_its_way_condemns_no_artifact(proxy: Any, store: Store, ref: ArtifactRef) -> None:
     times = iter(range(2))
     cut = fault_proxy.Fault.TRUNCATE
     proxy.plan = lambda method, path: cut if "manifest" in path and next(times, None) is not None else None
     assert store.has(ref)
 
 
-def test_verification_does_not_take_a_broken_body_for_damage(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef
-) -> None:
+def test_verification_does_not_take_a_broken_body_for_damage(proxy: Any, store: Store, ref: ArtifactRef) -> None:
     times = iter(range(2))
     alter = fault_proxy.Fault.ALTER
     proxy.plan = lambda method, path: alter if path.endswith("/b") and next(times, None) is not None else None
     assert list(verify(store)) == [(ref, None)]
 
 
-def test_damage_on_the_server_is_found_through_a_failing_network(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef
-) -> None:
+def test_damage_on_the_server_is_found_through_a_failing_network(proxy: Any, store: Store, ref: ArtifactRef) -> None:
     store.backend.write("objects/reward/insult/f00d/b", CONTENT[::-1])
     times = iter(range(1))
     alter = fault_proxy.Fault.ALTER
@@ -101,7 +93,7 @@ def test_damage_on_the_server_is_found_through_a_failing_network(
 
 
 def test_an_answer_that_is_lost_after_a_commit_does_not_lose_the_commit(
-    proxy: Any, fault_proxy: ModuleType, store: Store, caplog: pytest.LogCaptureFixture
+    proxy: Any, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = iter(range(1))
     lost = fault_proxy.Fault.LOST
@@ -113,14 +105,14 @@ def test_an_answer_that_is_lost_after_a_commit_does_not_lose_the_commit(
     assert len(proxy.faults()) == 1 and "another run" not in caplog.text
 
 
-def test_a_refused_download_is_told(proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef) -> None:
+def test_a_refused_download_is_told(proxy: Any, store: Store, ref: ArtifactRef) -> None:
     proxy.plan = lambda method, path: fault_proxy.Refusal(403, "AccessDenied") if path.endswith("/b") else None
     with pytest.raises(StoreError, match="cannot read the store .*access is denied"):
         store.fetch(ref)
 
 
 def test_a_server_that_keeps_failing_is_told_and_leaves_no_artifact(
-    proxy: Any, fault_proxy: ModuleType, store: Store, monkeypatch: pytest.MonkeyPatch
+    proxy: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_module, "RUNNING_ATTEMPTS", 3)
     impatient = Store(store.uri)
@@ -133,7 +125,7 @@ def test_a_server_that_keeps_failing_is_told_and_leaves_no_artifact(
 
 
 def test_what_a_failed_upload_left_is_cleared_by_the_next(
-    proxy: Any, fault_proxy: ModuleType, store: Store, monkeypatch: pytest.MonkeyPatch
+    proxy: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_module, "RUNNING_ATTEMPTS", 2)
     impatient = Store(store.uri)
@@ -163,7 +155,7 @@ def test_an_upload_that_the_server_cut_short_is_repeated(
 
 
 def test_a_large_file_is_uploaded_in_parts_each_repeated_by_itself(
-    proxy: Any, fault_proxy: ModuleType, store: Store, monkeypatch: pytest.MonkeyPatch
+    proxy: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_module, "PART_BYTES", 5 * 2**20)  # the least S3 allows
     times = iter(range(1))
@@ -178,9 +170,7 @@ def test_a_large_file_is_uploaded_in_parts_each_repeated_by_itself(
 
 
 @pytest.mark.slow
-def test_a_file_above_the_real_part_size_survives_a_failing_network(
-    proxy: Any, fault_proxy: ModuleType, store: Store
-) -> None:
+def test_a_file_above_the_real_part_size_survives_a_failing_network(proxy: Any, store: Store) -> None:
     fault = fault_proxy.Fault
     proxy.plan = fault_proxy.seeded(2, 1 / 5, [fault.ERROR, fault.SLOW_DOWN, fault.RESET])
     large = random.Random(2).randbytes(120 * 2**20)
@@ -190,9 +180,7 @@ def test_a_file_above_the_real_part_size_survives_a_failing_network(
 
 
 @pytest.mark.slow
-def test_a_run_under_way_sits_out_an_outage(
-    proxy: Any, fault_proxy: ModuleType, store: Store, ref: ArtifactRef
-) -> None:
+def test_a_run_under_way_sits_out_an_outage(proxy: Any, store: Store, ref: ArtifactRef) -> None:
     until = time.monotonic() + 8
     proxy.plan = lambda method, path: fault_proxy.Fault.RESET if time.monotonic() < until else None
     assert (store.fetch(ref) / "a").read_bytes() == CONTENT

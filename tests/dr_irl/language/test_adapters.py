@@ -10,6 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from dr_irl.checkpoint import trainable_by_name
 from dr_irl.language.adapters import (
     POLICY,
     add_policy_adapter,
@@ -19,7 +20,6 @@ from dr_irl.language.adapters import (
     reference_active,
     save_adapter,
     share_weights,
-    trainable_parameters,
 )
 from dr_irl.language.load import load_causal_lm
 
@@ -135,7 +135,7 @@ def test_reference_stays_where_it_was_while_the_policy_trains(tmp_path: Path) ->
     model = load_policy_adapter(load(), tmp_path)
     with reference_active(model):
         before = logits(model)
-    optimiser = torch.optim.SGD(trainable_parameters(model), lr=1.0)
+    optimiser = torch.optim.SGD(trainable_by_name(model).values(), lr=1.0)
     model(input_ids=IDS, labels=IDS).loss.backward()
     optimiser.step()
     with reference_active(model):
@@ -146,7 +146,7 @@ def test_policy_moves_when_it_trains(tmp_path: Path) -> None:
     save_adapter(moved(load()), POLICY, tmp_path)
     model = load_policy_adapter(load(), tmp_path)
     before = logits(model)
-    optimiser = torch.optim.SGD(trainable_parameters(model), lr=1.0)
+    optimiser = torch.optim.SGD(trainable_by_name(model).values(), lr=1.0)
     model(input_ids=IDS, labels=IDS).loss.backward()
     optimiser.step()
     assert not torch.allclose(logits(model), before)

@@ -75,7 +75,6 @@ def complete_run(**changes: object) -> ReportData:
         "comparisons": [Comparison("harmful", "unaligned", "aligned", 12, 1, 0.0034)],
         "answers": {name: answers() for name in MODELS},
         "stage_seconds": {"sources": 1.0, "grpo": 75.0},
-        "cached": {"sources": True, "grpo": False},
     }
     return ReportData(**(fields | changes))
 
@@ -92,7 +91,6 @@ NOTHING: dict[str, object] = {
     "comparisons": [],
     "answers": {},
     "stage_seconds": {},
-    "cached": {},
 }
 """The changes that leave a run with no result at all."""
 

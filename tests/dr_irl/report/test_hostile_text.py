@@ -37,7 +37,6 @@ def test_hostile_text_makes_no_tag_and_no_attribute(page, model, answer, reward)
             ]
         },
         stage_seconds={HOSTILE: 1.0},
-        cached={HOSTILE: True},
     )
     assert not {"script", "img"} & set(seen.tags)
     assert "onerror" not in {name for name, _ in seen.attributes}

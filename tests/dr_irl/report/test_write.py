@@ -146,11 +146,6 @@ def test_unknown_logged_name_is_drawn(page):
     assert "Brand new" in page(steps=[StepRecord(0, "brand_new", "all", 1.0)]).folded
 
 
-def test_cached_stage_is_marked(page):
-    text = " ".join(page(stage_seconds={"sources": 2.0}, cached={"sources": True}).open_text.split())
-    assert "sources 2.0 s ready" in text
-
-
 def test_every_table_has_a_caption(full_page):
     assert full_page.tags.count("caption") == full_page.tags.count("table")
 

@@ -1,14 +1,14 @@
 """Training one reward model on an easy planted set."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from kept import Kept, KilledError
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
@@ -31,28 +31,6 @@ UNEVEN = [
     PreferenceRow(f"question {i} " + "x" * i, "answer a" + "y" * (i % 5), ("answer b", "answer c")) for i in range(13)
 ]
 RECORDED = [1.0986123, 1.0879759, 1.0523345, 0.9784412, 0.8639317, 0.8640762, 0.6312709, 0.5723061, 0.5143732]
-
-
-class KilledError(Exception):
-    """Raised where training is killed."""
-
-
-class Kept:
-    """Keeps the latest of every few snapshots as bytes, and stops training once after a step."""
-
-    def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
-        self.stop_after, self.every = stop_after, every
-        self.data: bytes | None = None
-
-    def load(self) -> Snapshot | None:
-        return None if self.data is None else Snapshot.from_bytes(self.data)
-
-    def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:
-        if step % self.every == 0:
-            self.data = capture().to_bytes()
-        if step == self.stop_after:
-            self.stop_after = None
-            raise KilledError
 
 
 @pytest.fixture(scope="module")
