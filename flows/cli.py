@@ -23,6 +23,7 @@ import typer
 
 from dr_irl.errors import DrIrlError
 from flows.store_cli import app as store_app
+from tasks.interruption import how_it_ended
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
@@ -30,7 +31,6 @@ app = typer.Typer(
 app.add_typer(store_app, name="store")
 
 _terminated = Event()
-_GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
 
 Store = Annotated[
     str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
@@ -162,10 +162,10 @@ def main() -> None:
 def _say_why(error: BaseException, debug: bool) -> int | None:
     """Say in a sentence what ended the command; returns its exit status, or None where there is no such sentence."""
     if _terminated.is_set():  # whatever the handler's exception has become on its way
-        typer.echo(f"dr-irl: stopped by SIGTERM; {_GOES_ON}", err=True)
+        typer.echo(f"dr-irl: {how_it_ended(signal.SIGTERM)}", err=True)
         return 128 + signal.SIGTERM
     if isinstance(error, SystemExit) and error.code == 128 + signal.SIGINT:  # so Typer answers Ctrl-C
-        typer.echo(f"dr-irl: interrupted; {_GOES_ON}", err=True)
+        typer.echo(f"dr-irl: {how_it_ended(signal.SIGINT)}", err=True)
         return 128 + signal.SIGINT
     if isinstance(error, DrIrlError) and not debug:
         typer.echo(f"dr-irl: {error}", err=True)

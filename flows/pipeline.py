@@ -13,8 +13,9 @@ from dr_irl.config import Settings
 from dr_irl.errors import CorruptArtifactError
 from dr_irl.profile import load_settings
 from flows.dag import Dag, Selection, build_dag, select
+from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
-from tasks.caching import ArtifactKey, stage_task
+from tasks.caching import ArtifactKey, import_maker, stage_task
 from tasks.interruption import stopping_on_signals
 from tasks.opening import open_store
 from tasks.results import result_storage
@@ -63,6 +64,9 @@ def dr_irl_pipeline(
 
 
 def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> dict[str, ArtifactRef]:
+    for name, planned in plan_run(dag, selection, settings, store).items():
+        if planned.state != "hit":
+            import_maker(dag[name].stage)
     futures: dict[str, PrefectFuture[ArtifactKey]] = {}
     results = result_storage(store)
     for name in selection.nodes:

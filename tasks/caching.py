@@ -137,9 +137,17 @@ def _refs(store: Store, keys: Mapping[str, ArtifactKey]) -> dict[str, ArtifactRe
     return {role: store.ref(**key) for role, key in keys.items()}
 
 
-def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> None:
+def import_maker(stage: Stage) -> Make:
+    """Import the function that makes a stage.
+
+    Before tasks run in threads: two threads that import transformers at once find half of it missing.
+    """
     module, _, name = stage.make.partition(":")
-    make = cast(Make, getattr(importlib.import_module(module), name))
+    return cast(Make, getattr(importlib.import_module(module), name))
+
+
+def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> None:
+    make = import_maker(stage)
     if rebuild:
         job.slot.delete()
     with store.build(identity, replace=rebuild) as folder:

@@ -10,7 +10,11 @@ from typing import Any
 from dr_irl.errors import InterruptedRunError
 from dr_irl.progress import Meter, Progress
 
+_GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
+
 _asked = Event()
+_signals: list[int] = []
+"""The signal that asked, once one has."""
 
 
 def stop_requested() -> bool:
@@ -25,7 +29,14 @@ def stop_if_requested() -> None:
         InterruptedRunError: it was.
     """
     if _asked.is_set():
-        raise InterruptedRunError("stopped as asked; the same command goes on from here")
+        error = InterruptedRunError(how_it_ended(_signals[-1]))
+        error.exit_status = 128 + _signals[-1]
+        raise error
+
+
+def how_it_ended(number: int) -> str:
+    """Say what a signal did to a run, and what to do next."""
+    return f"{'interrupted' if number == signal.SIGINT else 'stopped by SIGTERM'}; {_GOES_ON}"
 
 
 @contextmanager
@@ -34,9 +45,7 @@ def stopping_on_signals() -> Iterator[None]:
 
     Whoever handled the signal before, Prefect in a flow, is called as well.
     """
-    if (
-        current_thread() is not main_thread()
-    ):  # signals are the main thread's; a flow in a thread is stopped by its host
+    if current_thread() is not main_thread():  # signals are the main thread's: a flow in a thread is its host's to stop
         yield
         return
     _asked.clear()  # a process that goes on may run again
@@ -45,6 +54,7 @@ def stopping_on_signals() -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
+        _signals.append(number)
         _asked.set()
         earlier: Any = before[signal.Signals(number)]
         if callable(earlier):

@@ -113,6 +113,7 @@ def chains(
                 if has(chain.store, "leases", stage) and not has(chain.store, "objects", stage):
                     chain.hits.append(stage)
                     break
+                assert has(chain.store, "objects", stage), run.err
                 shutil.rmtree(chain.store / "objects" / stage)  # it was quicker than we were; let it be built again
         last = commands.run(*arguments(chain.store))
         chain.said += last.err

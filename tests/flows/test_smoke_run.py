@@ -119,7 +119,7 @@ def test_a_run_that_does_not_exist_is_answered_with_those_that_do(
         (["run", "--profile", "smoke", "--set", "grpo.steps"], ["SECTION.NAME=VALUE"]),
         (["run", "--profile", "smoke", "--from", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
         (["plan", "--profile", "smoke", "--only", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
-        (["store", "show", "0123"], ["'0123' names 0 artifacts", "dr-irl store ls"]),
+        (["store", "show", "0123"], ["no store at", "--store names another"]),
         (["run", "--profile", "smoke", "--store", "/proc/nowhere"], ["/proc/nowhere", "permissions"]),
         (["run", "--profile", "smoke", "--store", "gs://bucket"], ["gs://bucket", "s3://bucket/prefix"]),
         (["chat", "hi"], ["no store at", "dr-irl run makes one"]),

@@ -7,9 +7,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import fault_proxy
 import pytest
 import s3fs
 
@@ -40,9 +40,7 @@ UseEndpoint = Callable[[str], None]
         (418, "Teapot", "on purpose; check the bucket and prefix, endpoint and credentials"),
     ],
 )
-def test_an_answer_is_told_with_what_to_do(
-    proxy: Any, fault_proxy: ModuleType, status: int, code: str, told: str
-) -> None:
+def test_an_answer_is_told_with_what_to_do(proxy: Any, status: int, code: str, told: str) -> None:
     proxy.plan = lambda method, path: fault_proxy.Refusal(status, code)
     with pytest.raises(StoreError, match=f"cannot open the store 's3://bucket/prefix': .*{told}"):
         Store("s3://bucket/prefix")
@@ -68,14 +66,14 @@ def test_a_wrong_secret_is_told(rclone_uri: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_credential_that_may_only_read_is_told_when_a_run_opens_the_store(
-    proxy: Any, fault_proxy: ModuleType
+    proxy: Any,
 ) -> None:
     proxy.plan = lambda method, path: fault_proxy.Refusal(403, "AccessDenied") if method == "PUT" else None
     with pytest.raises(StoreError, match="cannot open the store .*access is denied"):
         Store("s3://bucket/read-only")
 
 
-def test_a_credential_that_may_only_read_can_read(proxy: Any, fault_proxy: ModuleType) -> None:
+def test_a_credential_that_may_only_read_can_read(proxy: Any) -> None:
     proxy.plan = lambda method, path: fault_proxy.Refusal(403, "AccessDenied") if method == "PUT" else None
     assert Store("s3://bucket/read-only", read_only=True).refs() == []
 
