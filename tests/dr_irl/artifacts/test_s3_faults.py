@@ -146,7 +146,7 @@ def test_an_upload_that_the_server_cut_short_is_repeated(
 
     def lossy(path: Any, key: str) -> None:
         upload(path, key)
-        if next(times, None) is not None:
+        if key.endswith("/a") and next(times, None) is not None:  # files go up side by side
             store.backend.write(key, CONTENT[:5])
 
     monkeypatch.setattr(store.backend, "upload", lossy)
