@@ -107,7 +107,8 @@ def plan(
 
     dag = build_dag(settings)
     selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
-    print_plan(plan_run(dag, selection, settings, ArtifactStore(store, read_only=True)))
+    opened = ArtifactStore(store, read_only=True)
+    print_plan(plan_run(dag, selection, settings, opened), opened)
 
 
 @app.command()

@@ -19,10 +19,9 @@ class Planned:
     """One artifact of a run."""
 
     ref: ArtifactRef
+    identity: Identity
     state: State
     """`hit`: the store has it; `miss`: it has not; `anew`: it is built although the store may have it."""
-    reasons: tuple[str, ...] = ()
-    """Why it misses: what changed since the artifact of this stage that is most like it."""
 
 
 def plan_run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> Mapping[str, Planned]:
@@ -34,15 +33,18 @@ def plan_run(dag: Dag, selection: Selection, settings: Settings, store: Store) -
         inputs = {role: refs[source] for role, source in node.inputs.items()}
         identity = node.stage.identity(settings, node.variant, inputs)
         refs[name] = store.ref(identity.stage, identity.fingerprint)
-        planned[name] = _planned(store, refs[name], identity, anew=name in selection.rebuild)
+        anew = name in selection.rebuild
+        state: State = "anew" if anew else "hit" if store.has(refs[name]) else "miss"
+        planned[name] = Planned(refs[name], identity, state)
     return planned
 
 
-def _planned(store: Store, ref: ArtifactRef, identity: Identity, *, anew: bool) -> Planned:
-    if anew:
-        return Planned(ref, "anew", ("asked for",))
-    if store.has(ref):
-        return Planned(ref, "hit")
-    earlier = [m for m in store.manifests(store.refs(ref.stage)).values() if isinstance(m, Manifest)]
-    nearest = closest(identity, [manifest for manifest in earlier if manifest.stage == ref.stage])
-    return Planned(ref, "miss", tuple(differences(identity, nearest)) if nearest else ("never built here",))
+def reasons(planned: Planned, store: Store) -> list[str]:
+    """Say why an artifact is built: what changed since the one of its stage, in the store, that is most like it."""
+    if planned.state == "hit":
+        return []
+    if planned.state == "anew":
+        return ["asked for"]
+    earlier = [m for m in store.manifests(store.refs(planned.ref.stage)).values() if isinstance(m, Manifest)]
+    nearest = closest(planned.identity, [manifest for manifest in earlier if manifest.stage == planned.ref.stage])
+    return differences(planned.identity, nearest) if nearest else ["never built here"]

@@ -9,7 +9,7 @@ from rich.table import Table
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.report.data import ModelSummary, Rate
-from flows.plan import Planned
+from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
 from tasks.contents import ADAPTER, MODELS, REPORT, read_summary
 from tasks.opening import look_into
@@ -37,13 +37,13 @@ def print_artifacts(artifacts: Mapping[str, ArtifactRef]) -> None:
         console.print(f"{name:<34} {ref.uri}", soft_wrap=True, markup=False)
 
 
-def print_plan(planned: Mapping[str, Planned]) -> None:
+def print_plan(planned: Mapping[str, Planned], store: Store) -> None:
     """Print what a run finds, what it builds, and why."""
     console = Console(highlight=False)
     words = {"hit": "in the store", "miss": "to be built", "anew": "to be built anew"}
     for name, plan in planned.items():
         console.print(f"{name:<34} {plan.ref.fingerprint[:8]}  {words[plan.state]}", markup=False, soft_wrap=True)
-        for reason in plan.reasons:
+        for reason in reasons(plan, store):
             console.print(f"{'':<34}   {reason}", markup=False, soft_wrap=True)
     hits = sum(plan.state == "hit" for plan in planned.values())
     console.print(f"{hits} of {len(planned)} artifacts are in the store")

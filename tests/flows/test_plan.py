@@ -15,7 +15,7 @@ from dr_irl.config import Settings
 from dr_irl.profile import load_settings
 from flows.cli import app
 from flows.dag import build_dag, select
-from flows.plan import Planned, plan_run
+from flows.plan import Planned, plan_run, reasons
 
 
 def settings_with(**overrides: Any) -> Settings:
@@ -25,6 +25,10 @@ def settings_with(**overrides: Any) -> Settings:
 def plan(store: Store, settings: Settings, **part: Any) -> dict[str, Planned]:
     dag = build_dag(settings)
     return dict(plan_run(dag, select(dag, **part), settings, store))
+
+
+def why(store: Store, settings: Settings, name: str) -> list[str]:
+    return reasons(plan(store, settings)[name], store)
 
 
 def misses(store: Store, settings: Settings) -> set[str]:
@@ -52,8 +56,9 @@ def store(finished: Path, tmp_path: Path) -> Store:
 
 
 def test_in_an_empty_store_everything_is_to_be_built(tmp_path: Path) -> None:
-    planned = plan(Store(str(tmp_path)), settings_with()).values()
-    assert {(each.state, each.reasons) for each in planned} == {("miss", ("never built here",))}
+    store = Store(str(tmp_path))
+    planned = plan(store, settings_with()).values()
+    assert {(each.state, *reasons(each, store)) for each in planned} == {("miss", "never built here")}
 
 
 def test_a_finished_run_is_found_whole(store: Store) -> None:
@@ -78,21 +83,19 @@ def test_a_changed_setting_rebuilds_what_depends_on_it(
 
 
 def test_a_changed_setting_is_named_with_both_values(store: Store) -> None:
-    assert plan(store, settings_with(grpo__learning_rate=0.5))["grpo"].reasons == (
-        "setting grpo.learning_rate: 0.001 -> 0.5",
-    )
+    assert why(store, settings_with(grpo__learning_rate=0.5), "grpo") == ["setting grpo.learning_rate: 0.001 -> 0.5"]
 
 
 def test_a_changed_input_is_named_with_both_fingerprints(store: Store) -> None:
     before, after = (plan(store, s)["grpo"].ref for s in (settings_with(), settings_with(grpo__learning_rate=0.5)))
-    reasons = plan(store, settings_with(grpo__learning_rate=0.5))["evaluation/aligned"].reasons
-    assert reasons == (f"input adapter: {before.fingerprint[:8]} -> {after.fingerprint[:8]}",)
+    found = why(store, settings_with(grpo__learning_rate=0.5), "evaluation/aligned")
+    assert found == [f"input adapter: {before.fingerprint[:8]} -> {after.fingerprint[:8]}"]
 
 
 def test_changed_code_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.stages.module_hashes", lambda names: {name: "0123456789abcdef" for name in names})
     monkeypatch.setattr("tasks.stages._source", __import__("tasks.stages").stages._source.__wrapped__)
-    [reason, *_] = plan(store, settings_with())["sources"].reasons
+    [reason, *_] = why(store, settings_with(), "sources")
     assert reason.startswith("code dr_irl.")
 
 
@@ -101,8 +104,8 @@ def test_the_artifact_most_alike_is_compared_with(store: Store) -> None:
     node, refs = build_dag(other)["grpo"], plan(store, other)
     with store.build(node.stage.identity(other, "", {r: refs[s].ref for r, s in node.inputs.items()})) as scratch:
         (scratch / "content").write_text("x")
-    reasons = plan(store, settings_with(grpo__learning_rate=0.5, grpo__clip=0.3))["grpo"].reasons
-    assert reasons == ("setting grpo.clip: 0.1 -> 0.3",)
+    found = why(store, settings_with(grpo__learning_rate=0.5, grpo__clip=0.3), "grpo")
+    assert found == ["setting grpo.clip: 0.1 -> 0.3"]
 
 
 def test_what_is_asked_for_anew_is_no_hit(store: Store) -> None:
