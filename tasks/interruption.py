@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, current_thread, main_thread
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -12,14 +12,13 @@ from dr_irl.progress import Meter, Progress
 
 _GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
 
-_asked = Event()
-_signals: list[int] = []
-"""The signal that asked, once one has."""
+_asked_by: list[int] = []
+"""The signal that asked this process to stop, once one has."""
 
 
 def stop_requested() -> bool:
     """Tell whether this process was asked to stop."""
-    return _asked.is_set()
+    return bool(_asked_by)
 
 
 def stop_if_requested() -> None:
@@ -28,9 +27,9 @@ def stop_if_requested() -> None:
     Raises:
         InterruptedRunError: it was.
     """
-    if _asked.is_set():
-        error = InterruptedRunError(how_it_ended(_signals[-1]))
-        error.exit_status = 128 + _signals[-1]
+    for number in _asked_by:
+        error = InterruptedRunError(how_it_ended(number))
+        error.exit_status = 128 + number
         raise error
 
 
@@ -43,19 +42,20 @@ def how_it_ended(number: int) -> str:
 def stopping_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGINT stop the stages of a run at their next step; a second one ends the process at once.
 
-    Whoever handled the signal before, Prefect in a flow, is called as well.
+    Whoever handled the signal before, Prefect in a flow, is called as well; a signal that was ignored still is.
     """
     if current_thread() is not main_thread():  # signals are the main thread's: a flow in a thread is its host's to stop
         yield
         return
-    _asked.clear()  # a process that goes on may run again
+    _asked_by.clear()  # a process that goes on may run again
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A shell lets its background commands ignore Ctrl-C: it is not meant for them.
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def ask(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        _signals.append(number)
-        _asked.set()
+        _asked_by.append(number)
         earlier: Any = before[signal.Signals(number)]
         if callable(earlier):
             earlier(number, frame)
@@ -65,7 +65,7 @@ def stopping_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        if not _asked.is_set():  # else stages are on their way to their next step: a second signal need not wait for it
+        if not _asked_by:  # else stages are on their way to their next step: a second signal need not wait for it
             for number, handler in before.items():
                 signal.signal(number, handler)
 

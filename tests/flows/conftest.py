@@ -104,6 +104,7 @@ class DrIrl:
                 env=self.environment | dict(environment or {}),
                 cwd=folder,
                 start_new_session=True,
+                preexec_fn=_hear_ctrl_c,
             )
         run = Run(process, folder)
         self._runs.append(run)
@@ -123,6 +124,11 @@ class DrIrl:
                 run.send(signal.SIGKILL, group=True)
                 run.wait()
                 _kill(left)
+
+
+def _hear_ctrl_c() -> None:
+    """Start as from a terminal: in the background of a shell, where tests may run, Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 MakeDrIrl = Callable[..., DrIrl]

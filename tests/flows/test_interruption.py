@@ -299,7 +299,8 @@ from tasks.interruption import stopping_on_signals
 
 step = threading.Thread(target=time.sleep, args=(600,))
 step.start()
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: in the background of a shell it would be ignored
+    signal.signal(number, signal.default_int_handler)
 try:
     with stopping_on_signals():
         print("working", flush=True)

@@ -1,0 +1,62 @@
+"""What a stage that is asked to stop says, and to whom the signal goes on."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from dr_irl.errors import InterruptedRunError
+from tasks import interruption
+from tasks.interruption import stop_if_requested, stop_requested, stopping_on_signals
+
+
+class HeardError(Exception):
+    """Raised by whoever handled the signal before."""
+
+
+@pytest.fixture(autouse=True)
+def nobody_asked() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    interruption._asked_by.clear()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ask_to_stop(number: signal.Signals) -> None:
+    def hear(*_: object) -> None:
+        raise HeardError
+
+    signal.signal(number, hear)
+    with pytest.raises(HeardError), stopping_on_signals():
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "status"), [(signal.SIGTERM, "stopped by SIGTERM; ", 143), (signal.SIGINT, "interrupted; ", 130)]
+)
+def test_a_stage_stops_with_the_sentence_and_status_of_its_signal(
+    number: signal.Signals, word: str, status: int
+) -> None:
+    ask_to_stop(number)
+    with pytest.raises(InterruptedRunError, match=f"^{word}") as stopped:
+        stop_if_requested()
+    assert stopped.value.exit_status == status
+
+
+def test_nobody_stops_who_was_not_asked_to() -> None:
+    stop_if_requested()
+    assert not stop_requested()
+
+
+def test_a_process_that_was_stopped_may_run_again() -> None:
+    ask_to_stop(signal.SIGTERM)
+    with stopping_on_signals():
+        assert not stop_requested()
+
+
+def test_a_signal_that_was_ignored_still_is() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stopping_on_signals():
+        signal.raise_signal(signal.SIGINT)
+        assert not stop_requested()
