@@ -37,6 +37,8 @@ from flows.plan import plan_run
 RESULTS = Path(__file__).parent / "results" / "artifacts.json"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 ROUNDS = 5
+TRANSFERS = 21
+"""Transfers vary more from one to the next than anything else here."""
 LARGE_FILES, LARGE_BYTES = 4, 64_000_000
 SMALL_FILES, SMALL_BYTES = 40, 20_000
 ROWS = (100_000, 1_000_000)
@@ -82,9 +84,11 @@ def measure_s3(scratch: Path) -> dict[str, Any]:
         plain_fs, store = s3fs.S3FileSystem(use_listings_cache=False), Store("s3://bucket/store")
         ours: list[float] = []
         plain: list[float] = []
-        for number in range(ROUNDS):
+        for number in range(TRANSFERS):
             plain.append(clock(lambda n=number: plain_fs.put(f"{files}/", f"bucket/plain/{n}/", recursive=True)))
             ours.append(clock(lambda n=number: commit(store, files, n)))
+            plain_fs.rm(f"bucket/plain/{number}", recursive=True)
+            store.remove(store.ref("benchmark", f"{number:032x}"))
     size = LARGE_FILES * LARGE_BYTES + SMALL_FILES * SMALL_BYTES
     return {
         "bytes": size,

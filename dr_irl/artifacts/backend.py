@@ -95,6 +95,10 @@ class ObjectBackend(Backend, Protocol):
         """Copy a local file to `key`."""
         ...
 
+    def size(self, key: str) -> int | None:
+        """Return the bytes of a file, or None if there is none."""
+        ...
+
     def download(self, key: str, path: Path) -> None:
         """Copy a file to a local path."""
         ...

@@ -1,11 +1,10 @@
 """How an artifact comes to lie on S3, where nothing can be renamed: its manifest is written last."""
 
 import logging
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dr_irl.artifacts.backend import FileStat, ObjectBackend
+from dr_irl.artifacts.backend import ObjectBackend
 from dr_irl.artifacts.keys import MANIFEST_NAME
 from dr_irl.artifacts.manifest import parse_manifest
 from dr_irl.artifacts.retry import ATTEMPTS
@@ -13,7 +12,7 @@ from dr_irl.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-_UPLOADS_AT_ONCE = 8
+_UPLOADS_AT_ONCE = 4
 
 
 def publish_objects(backend: ObjectBackend, staged: Path, prefix: str, manifest: bytes, *, replace: bool) -> None:
@@ -56,12 +55,17 @@ def _settle(backend: ObjectBackend, staged: Path, prefix: str, manifest: bytes) 
 
 def _upload(backend: ObjectBackend, staged: Path, prefix: str) -> None:
     sizes = {path.relative_to(staged).as_posix(): path.stat().st_size for path in staged.rglob("*") if path.is_file()}
-    missing = set(sizes)
+
+    def arrives(name: str) -> bool:
+        # Asked of each file while others are under way: a server may hash what it lists, and would be waited for.
+        backend.upload(staged / name, f"{prefix}/{name}")
+        return backend.size(f"{prefix}/{name}") == sizes[name]
+
+    missing = sorted(sizes, key=lambda name: (-sizes[name], name))  # the largest first: nothing waits for it at the end
     for _ in range(ATTEMPTS):
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
-            list(pool.map(lambda name: backend.upload(staged / name, f"{prefix}/{name}"), sorted(missing)))
-        arrived = backend.files(prefix)
-        missing = {name for name, size in sizes.items() if not _holds(arrived, f"{prefix}/{name}", size)}
+            arrived = list(pool.map(arrives, missing))
+        missing = [name for name, whole in zip(missing, arrived, strict=True) if not whole]
         if not missing:
             return
         logger.warning("uploading again what did not arrive whole: %s", ", ".join(sorted(missing)))
@@ -69,7 +73,3 @@ def _upload(backend: ObjectBackend, staged: Path, prefix: str) -> None:
         f"cannot write the store {backend.uri!r}: after {ATTEMPTS} uploads the server does not hold "
         f"{', '.join(sorted(missing))} at full size; check the server and any proxy on the way, then run again"
     )
-
-
-def _holds(arrived: Mapping[str, FileStat], key: str, size: int) -> bool:
-    return key in arrived and arrived[key].size == size

@@ -95,6 +95,10 @@ class S3Backend:
         """Copy a local file to an object, in parts where it is large."""
         self._run("write", self._fs._put_file, str(path), self._path(key), chunksize=PART_BYTES)
 
+    def size(self, key: str) -> int | None:
+        """Return the bytes of an object, or None if there is none."""
+        return self._run("read", self._size, self._path(key))
+
     def write(self, key: str, content: bytes) -> None:
         """Create or replace an object."""
         self._run("write", self._fs._pipe_file, self._path(key), content)
@@ -194,6 +198,14 @@ class S3Backend:
         answer = await self._fs._call_s3("get_object", Bucket=bucket, Key=key)
         async with answer["Body"] as body:
             return await body.read()
+
+    async def _size(self, path: str) -> int | None:
+        bucket, key, _ = self._fs.split_path(path)
+        try:
+            answer = await self._fs._call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return None
+        return int(answer["ContentLength"])
 
     async def _get_if_there(self, path: str) -> bytes | None:
         try:
