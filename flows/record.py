@@ -7,11 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.keys import RUNS
 from dr_irl.config import Settings
 from dr_irl.errors import UserError
 from tasks.publishing import export_run
-
-_FOLDER = "runs"
 
 
 class RunRecord(BaseModel):
@@ -33,7 +32,7 @@ def finish_run(
     run_id = f"{settings.profile}-{stamp}-{artifacts['grpo'].fingerprint[:8]}"
     record = RunRecord(run_id=run_id, settings=settings, artifacts=dict(artifacts))
     text = record.model_dump_json(indent=2)
-    store.write_text(f"{_FOLDER}/{run_id}.json", text)
+    store.write_text(_key(run_id), text)
     if output is not None:
         export_run(store, artifacts, text, output)
     return record
@@ -41,7 +40,7 @@ def finish_run(
 
 def run_ids(store: Store) -> list[str]:
     """Return the ids of the finished runs, oldest first."""
-    names = [key.removeprefix(f"{_FOLDER}/").removesuffix(".json") for key in store.list_keys(_FOLDER)]
+    names = [key.removeprefix(f"{RUNS}/").removesuffix(".json") for key in store.list_keys(RUNS)]
     return sorted(names, key=lambda name: name.split("-")[-3:-1])
 
 
@@ -58,9 +57,18 @@ def load_run(store: Store, run_id: str) -> RunRecord:
         listed = ", ".join(known[-5:]) or "none yet; start one with: dr-irl run"
         raise UserError(f"store {store.uri!r} has no run {run_id!r}; it has: {listed}")
     try:
-        return RunRecord.model_validate_json(store.read_text(f"{_FOLDER}/{run_id}.json"))
+        return RunRecord.model_validate_json(store.read_text(_key(run_id)))
     except ValidationError as error:
         raise UserError(
             f"run {run_id!r} was recorded by another version of dr-irl ({error.error_count()} fields do not fit); "
             "use that version, or run again"
         ) from error
+
+
+def forget_run(store: Store, run_id: str) -> None:
+    """Delete the record of a run: nothing is then kept for its sake."""
+    store.backend.delete([_key(run_id)])
+
+
+def _key(run_id: str) -> str:
+    return f"{RUNS}/{run_id}.json"

@@ -9,7 +9,7 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
-from flows.record import load_run, run_ids
+from flows.record import forget_run, load_run, run_ids
 from tasks.opening import look_into, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
@@ -88,7 +88,7 @@ def gc(
         typer.echo(f"{item.kind:<10} {item.key}  {_bytes(item.bytes)}")
     if delete:
         for run_id in dropped:
-            opened.backend.delete([f"runs/{run_id}.json"])
+            forget_run(opened, run_id)
         collect(opened, found)
     verb = "deleted" if delete else "would be deleted; add --delete to do so"
     typer.echo(f"{len(dropped)} runs and {len(found.items)} items, {_bytes(found.bytes)}, {verb}")

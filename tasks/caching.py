@@ -87,7 +87,8 @@ def stage_task(stage: Stage) -> Task[..., Any]:
     def key(context: TaskRunContext, given: dict[str, Any]) -> str:
         """Prefect's cache key: the fingerprint. Whatever result the store does not bear out is dropped first."""
         del context
-        store, (_, ref) = open_store(given["store_uri"]), _identify(stage, given)
+        store = open_store(given["store_uri"])
+        _, ref = _identify(stage, store, given["settings"], given["inputs"], given["variant"])
         if given["rebuild"] or not store.has(ref):
             drop_result(store, ref)
         return result_key(ref)
@@ -101,7 +102,7 @@ def stage_task(stage: Stage) -> Task[..., Any]:
     ) -> State[Any]:
         stop_if_requested()
         store = open_store(store_uri)
-        identity, ref = _identify(stage, locals())
+        identity, ref = _identify(stage, store, settings, inputs, variant)
         found = ArtifactKey(stage=ref.stage, fingerprint=ref.fingerprint)
         if not rebuild and store.has(ref):
             return Completed(name="Cached", data=found, message=f"{ref.stage} {ref.fingerprint} is in the store")
@@ -127,9 +128,10 @@ def stage_task(stage: Stage) -> Task[..., Any]:
     )
 
 
-def _identify(stage: Stage, given: Mapping[str, Any]) -> tuple[Identity, ArtifactRef]:
-    store = open_store(given["store_uri"])
-    identity = stage.identity(given["settings"], given["variant"], _refs(store, given["inputs"]))
+def _identify(
+    stage: Stage, store: Store, settings: Settings, inputs: Mapping[str, ArtifactKey], variant: str
+) -> tuple[Identity, ArtifactRef]:
+    identity = stage.identity(settings, variant, _refs(store, inputs))
     return identity, store.ref(identity.stage, identity.fingerprint)
 
 

@@ -11,9 +11,8 @@ from prefect.filesystems import RemoteFileSystem
 from prefect.serializers import JSONSerializer
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.keys import RESULTS
 from dr_irl.artifacts.s3 import RUNNING_ATTEMPTS, s3_options
-
-_FOLDER = "results"
 
 # Plain JSON, both ways: Prefect's own encoding names classes, and reading it back imports and calls whatever it names.
 SERIALISER = JSONSerializer(object_encoder=None, object_decoder=None)
@@ -26,14 +25,14 @@ def result_key(ref: ArtifactRef) -> str:
 
 def drop_result(store: Store, ref: ArtifactRef) -> None:
     """Make Prefect forget a result; it is fine if there is none."""
-    store.backend.delete([f"{_FOLDER}/{result_key(ref)}"])
+    store.backend.delete([f"{RESULTS}/{result_key(ref)}"])
 
 
 def result_storage(store: Store) -> Path | RemoteFileSystem:
     """Return the place for results, as Prefect's `result_storage` takes it; credentials stay in the environment."""
     if store.is_local:
-        return Path(store.uri, _FOLDER)
-    uri = f"{store.uri}/{_FOLDER}"
+        return Path(store.uri, RESULTS)
+    uri = f"{store.uri}/{RESULTS}"
     block = RemoteFileSystem(basepath=uri, settings=s3_options(RUNNING_ATTEMPTS))
     block.save(f"dr-irl-{hashlib.sha256(uri.encode()).hexdigest()[:12]}", overwrite=True)
     return block

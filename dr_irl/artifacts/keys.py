@@ -7,8 +7,8 @@ from dr_irl.errors import StoreError
 
 MARKER = ".dr-irl-store"
 OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS = "objects", "staging", "damaged", "leases", "checkpoints"
-RESULTS = "results"
-TOP_LEVEL = frozenset({OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS, RESULTS, "runs", MARKER})
+RESULTS, RUNS = "results", "runs"
+TOP_LEVEL = frozenset({OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS, RESULTS, RUNS, MARKER})
 MANIFEST_NAME = "manifest.json"
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{32}$")
