@@ -23,6 +23,9 @@ class Category(StrEnum):
 BENIGN = "benign"
 """The label of prompts that deserve an answer. It is rewarded by the guard, never by a harm model."""
 
+SINGLE = "single"
+"""The one reward model that is trained on the rows of all harm categories, to compare the seven with."""
+
 HARM_CATEGORIES: tuple[str, ...] = tuple(category.value for category in Category)
 ALL_LABELS: tuple[str, ...] = (*HARM_CATEGORIES, BENIGN)
 

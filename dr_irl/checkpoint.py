@@ -19,6 +19,7 @@ from dr_irl.errors import CorruptArtifactError, DataError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _KNOWN = ("step", *_MOMENTS)
+_BEST = "best"
 _METADATA = "training"
 _NAMED_PROBLEMS = 3
 
@@ -71,6 +72,14 @@ class Checkpoints(Protocol):
         """Hear that `step` steps are done, before anybody else does; `capture` copies where training stands."""
         ...
 
+    def after_failure(self, capture: Callable[[], Snapshot], batch: Mapping[str, Any]) -> str:
+        """Keep where training stood before the step that failed, and what that step was given.
+
+        Returns:
+            Where that is kept, as the end of a sentence for people.
+        """
+        ...
+
 
 class NoCheckpoints:
     """Keeps nothing: training always starts from its first step."""
@@ -83,6 +92,11 @@ class NoCheckpoints:
         """Do nothing."""
         del step, capture
 
+    def after_failure(self, capture: Callable[[], Snapshot], batch: Mapping[str, Any]) -> str:
+        """Keep nothing."""
+        del capture, batch
+        return "nothing was kept of the batch"
+
 
 NO_CHECKPOINTS: Final = NoCheckpoints()
 
@@ -93,7 +107,11 @@ def trainable_by_name(model: torch.nn.Module) -> dict[str, Parameter]:
 
 
 def training_snapshot(
-    step: int, parameters: Mapping[str, Parameter], optimiser: torch.optim.AdamW, state: Mapping[str, Any]
+    step: int,
+    parameters: Mapping[str, Parameter],
+    optimiser: torch.optim.AdamW,
+    state: Mapping[str, Any],
+    best: Mapping[str, Tensor] | None = None,
 ) -> Snapshot:
     """Copy the parameters and what the optimiser knows of each.
 
@@ -102,8 +120,9 @@ def training_snapshot(
         parameters: all that learn.
         optimiser: of these parameters.
         state: JSON values to keep with them.
+        best: values of the parameters at an earlier step, which early stopping may go back to.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {_key(_BEST, name): value for name, value in (best or {}).items()}
     for name, parameter in parameters.items():
         known = optimiser.state.get(parameter, {})
         tensors |= {_key("parameter", name): parameter} | {_key(part, name): known[part] for part in known}
@@ -132,8 +151,17 @@ def restore_training(snapshot: Snapshot, parameters: Mapping[str, Parameter], op
     optimiser.load_state_dict(optimiser.state_dict() | {"state": known})
 
 
+def best_parameters(snapshot: Snapshot) -> dict[str, Tensor]:
+    """Return the parameters of an earlier step that were kept as the best so far; empty where none were."""
+    prefix = _key(_BEST, "")
+    return {
+        key.removeprefix(prefix): value.clone() for key, value in snapshot.tensors.items() if key.startswith(prefix)
+    }
+
+
 def _check_fit(snapshot: Snapshot, parameters: Mapping[str, Parameter]) -> None:
-    found = {key: _layout(tensor) for key, tensor in snapshot.tensors.items()}
+    best = _key(_BEST, "")
+    found = {key: _layout(tensor) for key, tensor in snapshot.tensors.items() if not key.startswith(best)}
     wanted = {_key("parameter", name): _layout(parameter) for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         # A parameter that never had a gradient is unknown to the optimiser, in all parts.

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -104,6 +106,14 @@ class RewardSettings(_Section):
     """Temperature of the soft-optimal policy."""
     minimax_penalty: float = Field(default=0.1, ge=0)
     """Weight of the squared rewards that keep `minimax` bounded."""
+    rounds: PositiveInt = 1
+    """Rounds of inverse RL; from the second on, completions are drawn anew in proportion to exp(reward / beta)."""
+    draws: PositiveInt | None = None
+    """Completions per prompt in the loss; None: as many as were sampled. Later rounds draw them from all of these."""
+    training: Literal["separate", "joint"] = "separate"
+    """`separate`: a task per category, side by side; `joint`: one task over one resident backbone, for one device."""
+    single_baseline: bool = False
+    """Train one more model on the rows of all harm categories, for comparison; nothing else uses it."""
     depth: PositiveInt
     """Layers of the backbone that are kept."""
     adapted_layers: PositiveInt
@@ -115,7 +125,9 @@ class RewardSettings(_Section):
     learning_rate: PositiveFloat
     """Peak learning rate of AdamW."""
     epochs: PositiveInt
-    """Passes over the rows."""
+    """Passes over the rows in each round."""
+    patience: PositiveInt = 2
+    """A round ends after so many epochs that brought nothing on validation rows; the best epoch's weights are kept."""
     prompts_per_step: PositiveInt = 8
     """Prompts in one optimiser step."""
     validation_share: float = Field(default=0.15, gt=0, lt=1)
@@ -124,6 +136,9 @@ class RewardSettings(_Section):
     """At most this many prompts per reward model."""
     contrast_negatives: int = Field(default=1, ge=0)
     """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
+    hard_negatives: int = Field(default=0, ge=0, le=5)
+    """Hard negatives per harmful prompt, each of another kind: another category's refusal, compliance behind a courtesy
+    or an apology, no answer, repeated words."""
     benign_answers: Literal["demonstrations", "own"] = "demonstrations"
     """What the benign model demonstrates: the good answers of the sources, or the reference policy's own, with refusals
     as the only negatives: then answering pays, and no style does."""
@@ -267,3 +282,8 @@ class Settings(_Section):
     scaling: ScalingSettings = ScalingSettings()
     grpo: GrpoSettings
     evaluation: EvaluationSettings
+
+    @property
+    def reward_labels(self) -> tuple[str, ...]:
+        """The labels that have a reward model: the harm categories and, where there is a guard, `benign`."""
+        return ALL_LABELS if self.balance.benign_rows else HARM_CATEGORIES

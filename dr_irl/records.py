@@ -92,6 +92,28 @@ class Completion(TableRow):
 
 
 @dataclass(frozen=True, slots=True)
+class RewardReading(TableRow):
+    """What one reward model makes of a demonstration and of an answer that should lose to it."""
+
+    model: str
+    """Its category, or `single` for the one model trained on all."""
+    category: str
+    """Of the prompt."""
+    kind: str
+    """What the other answer is: `completion`, or a kind of hard negative."""
+    prompt_id: str
+    demonstration_reward: float
+    """Calibrated, like the other."""
+    other_reward: float
+    demonstration_tokens: int
+    """As many as were scored."""
+    other_tokens: int
+    demonstration_refuses: bool | None
+    """By wording; None where that cannot be told."""
+    other_refuses: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hardness(TableRow):
     """How far one reference completion is from the demonstration."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.categories import SINGLE
 from dr_irl.config import Settings
 from dr_irl.errors import SettingsError
 from tasks import stages
@@ -30,18 +30,22 @@ Dag = Mapping[str, Node]
 def build_dag(settings: Settings) -> Dag:
     """Lay out the stages that these settings ask for."""
     start = ["warm-start"] if settings.warm_start.steps else []
-    labels = [*HARM_CATEGORIES, *([BENIGN] if settings.balance.benign_rows else [])]
-    rewards = [f"reward/{label}" for label in labels]
+    rewards = _reward_nodes(settings)
+    joint = ["reward"] if settings.reward.training == "joint" else []
+    single = [f"reward/{SINGLE}"] if settings.reward.single_baseline else []
     nodes = [
         Node(stages.SOURCES),
         Node(stages.ROUTE, _same("sources")),
         Node(stages.BALANCE, _same("route")),
         *(Node(stages.WARM_START, _same("balance")) for _ in start),
         Node(stages.COMPLETIONS, _same("balance"), after=start),
-        *(Node(stages.REWARD, _same("balance", "completions"), label) for label in reversed(labels)),
-        Node(stages.HARDNESS, _same("balance", "completions")),
-        Node(stages.PANEL, _same("balance", "completions", *rewards), after=["hardness"]),
-        Node(stages.GRPO, _same("balance", "hardness", *start, *rewards), after=["panel"]),
+        # The longest first: it takes as long as all the others together.
+        *(Node(stages.REWARD, _same("balance", "completions"), SINGLE) for _ in single),
+        *rewards,
+        Node(stages.HARDNESS, _same("balance", "completions"), after=joint),
+        Node(stages.PANEL, _same(*(stages.REWARD.path(node.variant) for node in rewards))),
+        Node(stages.PANEL_REPORT, _same("balance", "completions", "panel", *single), after=["hardness"]),
+        Node(stages.GRPO, _same("balance", "hardness", *start, "panel"), after=["panel-report"]),
         Node(stages.EVALUATION, _same("balance"), "unaligned", after=["grpo"]),
         *(
             Node(stages.EVALUATION, _same("balance") | {"adapter": name}, name, after=["evaluation/unaligned"])
@@ -56,6 +60,14 @@ def build_dag(settings: Settings) -> Dag:
     ]
     dag = {node.stage.path(node.variant): node for node in nodes}
     return dag | {"report": Node(stages.REPORT, _same(*dag))}
+
+
+def _reward_nodes(settings: Settings) -> list[Node]:
+    """Lay out one node per reward model or, where they are trained together, one for all."""
+    inputs = _same("balance", "completions")
+    if settings.reward.training == "joint":
+        return [Node(stages.JOINT_REWARD, inputs)]
+    return [Node(stages.REWARD, inputs, label) for label in reversed(settings.reward_labels)]
 
 
 def _same(*names: str) -> dict[str, str]:

@@ -8,7 +8,8 @@ def preview(settings: Settings, store: str) -> str:
     """Say what a run with these settings does, a line per stage."""
     grpo, reward = settings.grpo, settings.reward
     rows = settings.balance.rows_per_category
-    labels = len(HARM_CATEGORIES) + (1 if settings.balance.benign_rows else 0)
+    rounds = f"{reward.rounds} rounds of " if reward.rounds > 1 else ""
+    baseline = ", one more on all" if reward.single_baseline else ""
     limit = settings.completions.prompts_per_category or max(rows, settings.balance.benign_rows)
     prompts = len(HARM_CATEGORIES) * min(rows, limit) + min(settings.balance.benign_rows, limit)
     completions = prompts * settings.completions.per_prompt
@@ -21,8 +22,9 @@ def preview(settings: Settings, store: str) -> str:
         f"{settings.balance.benign_rows} ordinary ones",
         f"3 warm start           {settings.warm_start.steps} steps" + ("" if settings.warm_start.steps else " (off)"),
         f"4 completions          {completions} of up to {settings.completions.max_new_tokens} tokens",
-        f"5 reward models        {labels} x {reward.epochs} epochs, objective {reward.objective}, LoRA r "
-        f"{reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} layers",
+        f"5 reward models        {len(settings.reward_labels)} x {rounds}{reward.epochs} epochs, {reward.training}, "
+        f"objective {reward.objective}, LoRA r {reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} "
+        f"layers{baseline}",
         f"6 hardness             level {settings.hardness.level}",
         f"7 GRPO                 {grpo.steps} steps x {grpo.prompts_per_step} prompts x {grpo.group_size} completions, "
         f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",

@@ -1,7 +1,9 @@
 """Where a training loop's state is kept between runs: in the store, beside the artifact that is being built."""
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from dr_irl.artifacts.checkpoint import Checkpoint
 from dr_irl.checkpoint import Snapshot
@@ -40,3 +42,8 @@ class StoreCheckpoints:
         """Keep the state after `step` steps, if it is due."""
         if step % self._every == 0 or stop_requested():
             self._slot.write(capture().to_bytes())
+
+    def after_failure(self, capture: Callable[[], Snapshot], batch: Mapping[str, Any]) -> str:
+        """Keep the state before the step that failed, from which the same command goes on, and the step's batch."""
+        self._slot.write(capture().to_bytes())
+        return f"its batch is in {self._slot.write_failure(json.dumps(dict(batch), indent=1))}"

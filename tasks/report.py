@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from dr_irl.categories import ALL_LABELS
-from dr_irl.evaluation.compare import compare_refusals, rate
+from dr_irl.evaluation.compare import compare_refusals
 from dr_irl.evaluation.suites import SUITES
-from dr_irl.records import Answer, ScalingRecord, StepRecord
-from dr_irl.report.data import BalanceSummary, Comparison, ReportData, RewardSummary
+from dr_irl.records import Answer, RewardReading, ScalingRecord, StepRecord
+from dr_irl.report.data import BalanceSummary, Comparison, LearningPoint, ReportData, RewardSummary
 from dr_irl.report.write import write_report
+from dr_irl.reward.readings import cross_accuracy, summarise_reward
 from tasks.caching import Inputs, Job
 from tasks.contents import (
     ANSWERS,
     BALANCE,
     MODELS,
-    PANEL,
+    READINGS,
     REPORT,
     SCALING,
     STEPS,
@@ -38,7 +38,7 @@ def report(folder: Path, job: Job) -> None:
         model_title(name): inputs.folder(f"evaluation/{name}") for name in MODELS if f"evaluation/{name}" in inputs
     }
     answers = {name: Answer.read(folder / ANSWERS) for name, folder in folders.items()}
-    gaps: dict[str, dict[str, list[float]]] = json.loads((inputs.folder("panel") / PANEL).read_text())
+    readings = RewardReading.read(inputs.folder("panel-report") / READINGS)
     manifests = {name: inputs.store.manifest(ref) for name, ref in inputs.refs.items()}
     data = ReportData(
         run_id=inputs.refs["grpo"].fingerprint[:8],
@@ -48,8 +48,8 @@ def report(folder: Path, job: Job) -> None:
         settings=job.settings.model_dump(mode="json"),
         environment=_environment(job.settings.models.device),
         balance=BalanceSummary(**json.loads((inputs.folder("balance") / BALANCE).read_text())),
-        rewards=[_reward_summary(inputs, gaps, label) for label in ALL_LABELS if label in gaps],
-        cross_accuracy={m: {c: rate([g > 0 for g in gaps[m][c]]).value for c in ALL_LABELS} for m in gaps},
+        rewards=[_reward_summary(inputs, readings, label) for label in job.settings.reward_labels],
+        cross_accuracy=cross_accuracy(readings),
         steps=StepRecord.read(inputs.folder("grpo") / STEPS),
         scaling=ScalingRecord.read(inputs.folder("grpo") / SCALING),
         models=[read_summary(folder) for folder in folders.values()],
@@ -60,16 +60,16 @@ def report(folder: Path, job: Job) -> None:
     write_report(data, folder / REPORT)
 
 
-def _reward_summary(inputs: Inputs, gaps: dict[str, dict[str, list[float]]], label: str) -> RewardSummary:
-    training = json.loads((inputs.folder(f"reward/{label}") / TRAINING).read_text())
-    own = gaps[label][label]
-    return RewardSummary(
-        category=label,
-        validation_accuracy=rate(training["wins"]),
-        unseen_accuracy=rate([gap > 0 for gap in own]),
-        mean_gap=sum(own) / len(own) if own else float("nan"),
+def _reward_summary(inputs: Inputs, readings: Sequence[RewardReading], label: str) -> RewardSummary:
+    training = json.loads((inputs.folder("panel") / label / TRAINING).read_text())
+    curve = [LearningPoint(**point, kept=place == training["best"]) for place, point in enumerate(training["curve"])]
+    return summarise_reward(
+        label,
+        readings,
         train_rows=training["train_rows"],
+        validation_gaps=training["gaps"],
         loss=training["losses"],
+        curve=curve,
     )
 
 

@@ -1,21 +1,34 @@
-"""Stage 2 as tasks: one reward model per category, side by side, and how they do on rows of their own and others'."""
+"""Stage 2 as tasks: a reward model per category, the panel they make up, and how good it is."""
 
-import itertools
 import json
+import logging
 import math
+import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from dr_irl.categories import ALL_LABELS, BENIGN
+from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, SINGLE
+from dr_irl.config import Settings
+from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.load import load_tokenizer
+from dr_irl.records import RewardReading
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
-from dr_irl.reward.pairs import preference_rows
-from dr_irl.reward.panel import RewardPanel, save_reward_model
-from dr_irl.reward.train import Objective, train_reward_model
+from dr_irl.reward.objective import Objective
+from dr_irl.reward.pairs import Pairing, PreferenceRow, preference_rows, without_equals
+from dr_irl.reward.panel import RewardPanel
+from dr_irl.reward.quality import measured_pairs, read_rewards
+from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
+from dr_irl.reward.train import RewardFit, RewardTraining, prepare_rows, train_reward_model
+from dr_irl.reward.verify import verify_in_new_process
 from dr_irl.seeding import torch_generator
 from tasks.caching import Inputs, Job
-from tasks.contents import PANEL, TRAINING, read_examples, texts_by_prompt
+from tasks.checkpoints import StoreCheckpoints
+from tasks.contents import READINGS, TRAINING, read_examples, texts_by_prompt
 from tasks.models import reward_backbone
 from tasks.sampling import measured_prompts
+
+logger = logging.getLogger(__name__)
 
 
 def reward_model(folder: Path, job: Job) -> None:
@@ -23,88 +36,163 @@ def reward_model(folder: Path, job: Job) -> None:
 
     Tasks of several categories run in threads, each with a backbone of its own: PEFT changes modules in place.
     """
-    settings, options, category = job.settings, job.settings.reward, job.variant
-    rows = preference_rows(
-        read_examples(job.inputs.folder("balance"), "train"),
-        category,
-        texts_by_prompt(job.inputs.folder("completions")),
-        contrast=options.contrast_negatives,
-        limit=options.max_rows,
-        own_answers=options.benign_answers == "own",
-        generator=torch_generator(settings.seed, "pairs", category),
-    )
-    model = add_reward_adapter(
-        reward_backbone(settings),
-        category,
-        rank=options.lora_rank,
-        adapted_layers=options.adapted_layers,
-        target_modules=options.target_modules,
-        generator=torch_generator(settings.seed, "reward adapter", category),
-    )
-    tokenizer = load_tokenizer(settings.models.policy, settings.models.policy_revision)
-    trained = len(rows) - max(1, round(options.validation_share * len(rows)))
-    steps = options.epochs * math.ceil(trained / options.prompts_per_step)
-    with job.progress.stage(f"reward {category}", steps, "steps") as meter:
+    backbone, origin = _fresh_backbone(job, job.variant)
+    rows = _rows(job, job.variant)
+    with job.progress.stage(f"reward {job.variant}", _steps(job.settings, len(rows)), "steps") as meter:
         outcome = train_reward_model(
-            RewardBackbone(
-                model,
-                tokenizer,
-                adapted_layers=options.adapted_layers,
-                limit=settings.completions.max_new_tokens,
-            ),
+            backbone,
             rows,
-            objective=Objective(options.objective, options.beta, options.minimax_penalty),
-            learning_rate=options.learning_rate,
-            epochs=options.epochs,
-            prompts_per_step=options.prompts_per_step,
-            validation_share=options.validation_share,
-            generator=torch_generator(settings.seed, "reward", category),
+            _fit(job.settings),
+            generator=torch_generator(job.settings.seed, "reward", job.variant),
             report=lambda loss: meter.advance(loss=loss),
-            checkpoints=job.checkpoints(meter, every=options.checkpoint_every),
+            checkpoints=job.checkpoints(meter, every=job.settings.reward.checkpoint_every),
         )
-    save_reward_model(model, category, outcome.calibration, folder)
-    report = {"wins": outcome.wins, "losses": outcome.losses, "train_rows": trained}
-    (folder / TRAINING).write_text(json.dumps(report))
+    _save(backbone, job.variant, outcome, origin, folder)
+
+
+def joint_reward_models(folder: Path, job: Job) -> None:
+    """Learn all categories' rewards over one resident backbone, whose lower layers see every text in one pass.
+
+    What is learnt is what `reward_model` learns. Each category has a checkpoint of its own.
+    """
+    labels = job.settings.reward_labels
+    backbone, origin = _fresh_backbone(job, *labels)
+    rows = {label: _rows(job, label) for label in labels}
+    prepared = iter(prepare_rows(backbone, [row for label in labels for row in rows[label]]))
+    steps = sum(_steps(job.settings, len(own)) for own in rows.values())
+    with job.progress.stage("reward models", steps, "steps") as meter:
+        for label in labels:
+            backbone.model.set_adapter(label)
+            outcome = train_reward_model(
+                backbone,
+                rows[label],
+                _fit(job.settings),
+                generator=torch_generator(job.settings.seed, "reward", label),
+                report=lambda loss: meter.advance(loss=loss),
+                checkpoints=StoreCheckpoints(job.slot.part(label), meter, every=job.settings.reward.checkpoint_every),
+                prepared=[next(prepared) for _ in rows[label]],
+            )
+            (folder / label).mkdir()
+            _save(backbone, label, outcome, origin, folder / label)
+
+
+def panel(folder: Path, job: Job) -> None:
+    """Put the reward models of all categories into one folder, and see in a new process that they load whole."""
+    for label, source in reward_folders(job.inputs).items():
+        shutil.copytree(source, folder / label)
+    verify_in_new_process(folder, device=job.settings.models.device)
 
 
 def panel_report(folder: Path, job: Job) -> None:
-    """Measure every reward model on held-out pairs of every category, which come from a source none was trained on."""
-    texts = texts_by_prompt(job.inputs.folder("completions"))
+    """Score held-out demonstrations against completions and hard negatives; none of the models was trained on them."""
+    settings = job.settings
     examples = measured_prompts(read_examples(job.inputs.folder("balance"), "heldout"), job)
-    prompts = [example.prompt for example in examples]
-    panel = load_panel(job)
-    demonstrated = panel.cross_score(prompts, [str(example.response) for example in examples])
-    refusals = [str(example.response) for example in examples if example.category != BENIGN]
-    refused = iter(itertools.cycle(refusals))
-    # An ordinary prompt is paired with somebody else's refusal: telling these apart is what the guard is for.
-    worse = [next(refused) if e.category == BENIGN else texts[e.id][0] for e in examples]
-    sampled = panel.cross_score(prompts, worse)
-    gaps = {
-        model: {
-            category: [
-                float(demonstrated[model][row] - sampled[model][row])
-                for row, example in enumerate(examples)
-                if example.category == category
-            ]
-            for category in ALL_LABELS
-        }
-        for model in panel.categories
-    }
-    (folder / PANEL).write_text(json.dumps(gaps))
+    pairs = measured_pairs(
+        examples,
+        texts_by_prompt(job.inputs.folder("completions")),
+        refuses=refusal_by_wording,
+        generator=torch_generator(settings.seed, "hard negatives"),
+    )
+    folders = {path.name: path for path in sorted(job.inputs.folder("panel").iterdir()) if path.is_dir()}
+    if (single := f"reward/{SINGLE}") in job.inputs:
+        folders[SINGLE] = job.inputs.folder(single)
+    models = RewardPanel.assemble(folders, device=settings.models.device)
+    RewardReading.write(read_rewards(models, pairs, refuses=refusal_by_wording), folder / READINGS)
 
 
 def load_panel(job: Job) -> RewardPanel:
-    """Load the reward models that a job was given, benign included."""
-    settings = job.settings
-    return RewardPanel.load(
-        reward_backbone(settings),
-        load_tokenizer(settings.models.policy, settings.models.policy_revision),
-        reward_folders(job.inputs),
-        adapted_layers=settings.reward.adapted_layers,
-        limit=settings.completions.max_new_tokens,
-    )
+    """Load the panel that a job was given."""
+    return RewardPanel.load(job.inputs.folder("panel"), device=job.settings.models.device)
 
 
 def reward_folders(inputs: Inputs) -> dict[str, Path]:
-    """Return category -> folder of its reward model."""
+    """Return category -> folder of its reward model, whether they were trained one by one or together."""
+    if "reward" in inputs:
+        return {path.name: path for path in sorted(inputs.folder("reward").iterdir()) if path.is_dir()}
     return {label: inputs.folder(f"reward/{label}") for label in ALL_LABELS if f"reward/{label}" in inputs}
+
+
+def _fresh_backbone(job: Job, *labels: str) -> tuple[RewardBackbone, Origin]:
+    """Load the frozen backbone and put an untrained adapter on it for each label; the last one is active."""
+    settings, options = job.settings, job.settings.reward
+    model: Any = reward_backbone(settings)
+    models = settings.models
+    origin = Origin(models.policy, models.policy_revision, options.depth, models.dtype, weights_digest(model))
+    for label in labels:
+        model = add_reward_adapter(
+            model,
+            label,
+            rank=options.lora_rank,
+            adapted_layers=options.adapted_layers,
+            target_modules=options.target_modules,
+            generator=torch_generator(settings.seed, "reward adapter", label),
+        )
+    backbone = RewardBackbone(
+        model,
+        load_tokenizer(models.policy, models.policy_revision),
+        adapted_layers=options.adapted_layers,
+        limit=settings.completions.max_new_tokens,
+    )
+    return backbone, origin
+
+
+def _rows(job: Job, label: str) -> list[PreferenceRow]:
+    """Make the rows of a category; `single` has those of all harm categories."""
+    options = job.settings.reward
+    examples = read_examples(job.inputs.folder("balance"), "train")
+    completions = texts_by_prompt(job.inputs.folder("completions"))
+    pairing = Pairing(
+        contrast=options.contrast_negatives,
+        hard=options.hard_negatives,
+        limit=options.max_rows,
+        own_answers=options.benign_answers == "own",
+    )
+    rows = [
+        row
+        for category in (HARM_CATEGORIES if label == SINGLE else (label,))
+        for row in preference_rows(
+            examples,
+            category,
+            completions,
+            pairing,
+            refuses=refusal_by_wording,
+            generator=torch_generator(job.settings.seed, "pairs", category),
+        )
+    ]
+    kept = without_equals(rows)
+    if len(kept) < len(rows):
+        logger.warning(
+            "reward %s: %d of %d rows are left out: all that their demonstration is compared with is itself",
+            label,
+            len(rows) - len(kept),
+            len(rows),
+        )
+    return kept
+
+
+def _fit(settings: Settings) -> RewardFit:
+    options = settings.reward
+    return RewardFit(
+        objective=Objective(options.objective, options.beta, options.minimax_penalty),
+        rounds=options.rounds,
+        draws=options.draws,
+        learning_rate=options.learning_rate,
+        epochs=options.epochs,
+        patience=options.patience,
+        prompts_per_step=options.prompts_per_step,
+        validation_share=options.validation_share,
+    )
+
+
+def _steps(settings: Settings, rows: int) -> int:
+    """Return the most steps that training can take."""
+    options = settings.reward
+    trained = rows - max(1, round(options.validation_share * rows))
+    return options.rounds * options.epochs * math.ceil(trained / options.prompts_per_step)
+
+
+def _save(backbone: RewardBackbone, label: str, outcome: RewardTraining, origin: Origin, folder: Path) -> None:
+    save_reward_model(backbone, label, outcome.calibration, origin, folder)
+    values = asdict(outcome)
+    del values["calibration"]  # the card has it
+    (folder / TRAINING).write_text(json.dumps(values))

@@ -122,18 +122,25 @@ COMPLETIONS = Stage(
     (*_MODEL_CODE, "dr_irl.language.sampling", "dr_irl.evaluation.suites"),
     lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": _policy(s)},
 )
-REWARD = Stage(
-    "reward",
-    "tasks.reward:reward_model",
-    (*_MODEL_CODE, "dr_irl.reward.train", "dr_irl.reward.pairs", "dr_irl.reward.panel"),
-    lambda s, category: {
-        "seed": s.seed,
+_REWARD_CODE = (*_MODEL_CODE, "dr_irl.reward.train", "dr_irl.reward.saved", "dr_irl.evaluation.judges")
+
+
+def _reward(settings: Settings, category: str) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
         "category": category,
-        "reward": _shaping(s.reward),
-        "completions": _some(s.completions, "max_new_tokens"),
-        "models": _policy(s),
-    },
-    single_thread=True,
+        "reward": settings.reward.model_dump(exclude={"checkpoint_every", "training", "single_baseline"}),
+        "completions": _some(settings.completions, "max_new_tokens"),
+        "models": _policy(settings),
+    }
+
+
+REWARD = Stage("reward", "tasks.reward:reward_model", _REWARD_CODE, _reward, single_thread=True)
+JOINT_REWARD = Stage(
+    "reward",
+    "tasks.reward:joint_reward_models",
+    _REWARD_CODE,
+    lambda s, _: _reward(s, "") | {"labels": list(s.reward_labels)},
 )
 HARDNESS = Stage(
     "hardness",
@@ -144,11 +151,17 @@ HARDNESS = Stage(
 )
 PANEL = Stage(
     "panel",
+    "tasks.reward:panel",
+    ("dr_irl.reward.verify", "dr_irl.categories"),
+    lambda s, _: {"models": _policy(s)},
+    single_thread=True,
+)
+PANEL_REPORT = Stage(
+    "panel-report",
     "tasks.reward:panel_report",
-    (*_MODEL_CODE, "dr_irl.reward.panel", "dr_irl.evaluation.suites"),
+    (*_MODEL_CODE, "dr_irl.reward.quality", "dr_irl.evaluation.suites", "dr_irl.evaluation.judges"),
     lambda s, _: {
         "seed": s.seed,
-        "reward": _some(s.reward, "depth", "adapted_layers"),
         "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
         "models": _policy(s),
     },
@@ -161,7 +174,6 @@ GRPO = Stage(
         "seed": s.seed,
         "grpo": _shaping(s.grpo),
         "scaling": s.scaling.model_dump(),
-        "reward": _some(s.reward, "depth", "adapted_layers"),
         "completions": _some(s.completions, "max_new_tokens"),
         "models": _policy(s),
     },

@@ -19,6 +19,13 @@ class Checkpoint:
         """Name the checkpoint of an artifact; it need not exist."""
         self._backend = backend
         self.key = require_plain_key(f"{CHECKPOINTS}/{stage}/{fingerprint}")
+        self._stage, self._fingerprint = stage, fingerprint
+        self._parts: list[Checkpoint] = []
+
+    def part(self, name: str) -> "Checkpoint":
+        """Return the checkpoint of one part of the artifact; it is deleted with the whole."""
+        self._parts.append(Checkpoint(self._backend, self._stage, f"{self._fingerprint}-{name}"))
+        return self._parts[-1]
 
     def read(self) -> bytes | None:
         """Return what was written last; None where there is nothing, or it is damaged, which is logged."""
@@ -38,6 +45,17 @@ class Checkpoint:
         digest = hashlib.sha256(content).hexdigest().encode()
         self._backend.write(self.key, digest + b"\n" + content)
 
+    def write_failure(self, text: str) -> str:
+        """Keep, as JSON beside the checkpoint, what training failed on; returns its URI."""
+        self._backend.write(self._failure_key, text.encode())
+        return f"{self._backend.uri}/{self._failure_key}"
+
     def delete(self) -> None:
-        """Delete the checkpoint; it is fine if there is none."""
-        self._backend.delete([self.key])
+        """Delete the checkpoint and what lies beside it; it is fine if there is none."""
+        self._backend.delete([self.key, self._failure_key])
+        for part in self._parts:
+            part.delete()
+
+    @property
+    def _failure_key(self) -> str:
+        return f"{self.key}.failure.json"

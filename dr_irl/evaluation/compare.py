@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from scipy.stats import t as student_t
+
 from dr_irl.records import Answer
-from dr_irl.report.data import Comparison, Rate
+from dr_irl.report.data import Comparison, Estimate, Rate
 
 _Z_95 = 1.959963984540054
 
@@ -33,6 +35,18 @@ def rate(flags: Sequence[bool | None]) -> Rate:
     scored = [flag for flag in flags if flag is not None]
     low, high = wilson_interval(sum(scored), len(scored))
     return Rate(hits=sum(scored), count=len(scored), low=low, high=high, unscored=len(flags) - len(scored))
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Return the mean with its 95 % interval by Student's t; the interval is unbounded for fewer than two values."""
+    if not values:
+        return Estimate(math.nan, -math.inf, math.inf, 0)
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(mean, -math.inf, math.inf, len(values))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(student_t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+    return Estimate(mean, mean - half, mean + half, len(values))
 
 
 def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> tuple[int, int, float]:

@@ -45,7 +45,7 @@ def add_policy_adapter(
         layers_pattern="layers",
     )
     adapted = get_peft_model(model, config, adapter_name=POLICY)
-    draw_lora_weights(adapted, generator)
+    draw_lora_weights(adapted, generator, adapter=POLICY)
     return adapted
 
 
@@ -57,10 +57,10 @@ def load_policy_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     return adapted
 
 
-def draw_lora_weights(model: PeftModel, generator: torch.Generator) -> None:
-    """Redraw every LoRA A matrix from `generator`, in the order of names, as PEFT draws them from global state."""
+def draw_lora_weights(model: PeftModel, generator: torch.Generator, *, adapter: str) -> None:
+    """Redraw an adapter's LoRA A matrices from `generator`, by order of name; PEFT draws them from global state."""
     for name, parameter in sorted(model.named_parameters()):
-        if "lora_A" in name:
+        if f"lora_A.{adapter}." in name:
             torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
 
 

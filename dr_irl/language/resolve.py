@@ -124,13 +124,24 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
 
 
+def download_tree(uri: str, folder: Path) -> None:
+    """Copy everything under an `s3://` prefix into a folder.
+
+    Raises:
+        ModelError: it cannot be read, or there is nothing.
+    """
+    with _reached(uri):
+        fs, root = url_to_fs(uri)
+        if not fs.find(root):
+            raise ModelError(f"model {uri!r}: there is nothing under that prefix")
+        fs.get(f"{root.rstrip('/')}/", f"{folder}/", recursive=True)
+
+
 def _downloaded(uri: str) -> Path:
     def fetch(folder: Path) -> None:
-        with _reached(uri):
-            fs, root = url_to_fs(uri)
-            if not fs.exists(f"{root}/config.json"):
-                raise ModelError(f"model {uri!r}: there is no config.json under that prefix")
-            fs.get(f"{root}/", f"{folder}/", recursive=True)
+        download_tree(uri, folder)
+        if not (folder / "config.json").exists():
+            raise ModelError(f"model {uri!r}: there is no config.json under that prefix")
 
     identity = "".join(c if c.isalnum() else "-" for c in uri)
     return _prepared(cache_folder() / "models" / identity, fetch)

@@ -74,7 +74,7 @@ def layer_count(model: PreTrainedModel | PeftModel) -> int:
     return model.config.num_hidden_layers
 
 
-def topmost_layers(model: PreTrainedModel, count: int) -> list[int]:
+def topmost_layers(model: PreTrainedModel | PeftModel, count: int) -> list[int]:
     """Indices of the topmost `count` layers, or of all where there are fewer."""
     depth = layer_count(model)
     return list(range(max(0, depth - count), depth))

@@ -23,6 +23,16 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its count and 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSummary:
     """How one model (unaligned, warm start, aligned) did on everything."""
 
@@ -69,19 +79,52 @@ class BalanceSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningPoint:
+    """One epoch of a reward model's training."""
+
+    step: int
+    """Optimiser steps done."""
+    round: int
+    """Round of inverse RL, counted from 0."""
+    loss: float
+    """Mean training loss of the epoch."""
+    validation_loss: float
+    accuracy: float
+    """On validation rows: share of pairs in which the demonstration wins."""
+    gap: float
+    """On validation rows: mean of R(x, y) - R(x, o), not calibrated."""
+    kept: bool
+    """Whether these weights were kept: the epoch that did best on validation rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class RewardSummary:
-    """How one reward model did on rows it was not trained on."""
+    """How one reward model did on rows it was not trained on. Gaps are calibrated: a unit is one standard deviation."""
 
     category: str
+    train_rows: int
     validation_accuracy: Rate
     """Pairwise accuracy on held-out rows of the training sources."""
+    validation_gap: Estimate
     unseen_accuracy: Rate
     """Pairwise accuracy on the held-out split, a source that training never saw."""
-    mean_gap: float
-    """Mean calibrated reward gap on the held-out split."""
-    train_rows: int
+    unseen_gap: Estimate
+    hard_accuracy: dict[str, Rate]
+    """Kind of hard negative -> pairwise accuracy on the held-out split; `all` is their union. Empty for benign."""
+    single_unseen: Rate | None
+    """What one model trained on the rows of all harm categories does on the same held-out pairs; None: not trained."""
+    single_hard: Rate | None
+    """The same on the hard negatives."""
+    length_correlation: float
+    """Spearman's, of reward and number of scored tokens, over held-out demonstrations and other answers; NaN where all
+    are equally long."""
+    rules: dict[str, Rate]
+    """Rule of thumb -> its accuracy on the held-out pairs, hard ones included."""
+    warnings: list[str]
+    """Why this model may know less than its accuracy says; sentences."""
     loss: list[float] = field(default_factory=list)
     """Training loss of every step."""
+    curve: list[LearningPoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dr_irl.categories import ALL_LABELS, BENIGN
+from dr_irl.categories import ALL_LABELS, BENIGN, SINGLE
 from dr_irl.records import ScalingRecord, StepRecord
-from dr_irl.report.data import ModelSummary, RewardSummary
+from dr_irl.report.data import ModelSummary
 
 Series = list[tuple[int, float]]
 
@@ -26,16 +26,16 @@ MODEL_COLOURS = 5
 _TOKENS = ["ink", "muted", "line", "data", "model", "alpha"]
 _TOKENS += [f"m{index}" for index in range(1, MODEL_COLOURS + 1)] + [f"c{n + 1}" for n in range(len(ALL_LABELS))]
 # Each variable is drawn in a colour that nothing else uses, and the colour is replaced by the variable afterwards.
-_STAND_INS = {token: f"#0101{number:02x}" for number, token in enumerate(_TOKENS, start=1)}
+STAND_INS = {token: f"#0101{number:02x}" for number, token in enumerate(_TOKENS, start=1)}
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dr-irl",
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 10,
-    "text.color": _STAND_INS["ink"],
-    "axes.labelcolor": _STAND_INS["muted"],
-    "axes.edgecolor": _STAND_INS["line"],
+    "text.color": STAND_INS["ink"],
+    "axes.labelcolor": STAND_INS["muted"],
+    "axes.edgecolor": STAND_INS["line"],
     "axes.linewidth": 1,
     "axes.facecolor": "none",
     "axes.axisbelow": True,
@@ -44,25 +44,26 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "figure.facecolor": "none",
-    "grid.color": _STAND_INS["line"],
+    "grid.color": STAND_INS["line"],
     "grid.linewidth": 0.8,
-    "xtick.color": _STAND_INS["line"],
-    "ytick.color": _STAND_INS["line"],
-    "xtick.labelcolor": _STAND_INS["muted"],
-    "ytick.labelcolor": _STAND_INS["muted"],
+    "xtick.color": STAND_INS["line"],
+    "ytick.color": STAND_INS["line"],
+    "xtick.labelcolor": STAND_INS["muted"],
+    "ytick.labelcolor": STAND_INS["muted"],
     "xtick.major.size": 3,
     "ytick.major.size": 0,
     "lines.solid_capstyle": "round",
 }
 _DRAWING = Lock()
+_LABELS = {"all": "All harm categories", SINGLE: "One model for all"}
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_BARS_WIDTH = 380
-_PANEL = (250, 150)
+BARS_WIDTH = 380
+PANEL_SIZE = (250, 150)
 
 
 def category_label(category: str) -> str:
-    """Return the name of a category as a reader sees it."""
-    return "All harm categories" if category == "all" else category.replace("_", " ").capitalize()
+    """Return the name of a category, or of the model that is for all of them, as a reader sees it."""
+    return _LABELS.get(category) or category.replace("_", " ").capitalize()
 
 
 def shorten(label: str, characters: int = 28) -> str:
@@ -94,7 +95,7 @@ def balance_bars(before: dict[str, int], after: dict[str, int]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
     height = 40 + 26 * max(1, len(names))
-    return _draw("balance", (_BARS_WIDTH, height), "Bars: rows per category before and after balancing.", paint)
+    return draw_plot("balance", (BARS_WIDTH, height), "Bars: rows per category before and after balancing.", paint)
 
 
 def refusal_bars(models: Sequence[ModelSummary]) -> Markup:
@@ -114,20 +115,7 @@ def refusal_bars(models: Sequence[ModelSummary]) -> Markup:
 
     height = 40 + len(names) * (12 * len(models) + 14)
     alt = "Bars with whiskers: share of held-out harmful prompts refused, by category and model."
-    return _draw("refusal", (_BARS_WIDTH, max(height, 80)), alt, paint)
-
-
-def loss_curves(rewards: Sequence[RewardSummary]) -> Markup:
-    """Draw the training loss of every reward model."""
-
-    def paint(axes: Axes) -> None:
-        for reward in rewards:
-            _curve(
-                axes, finite(enumerate(reward.loss)), category_colour(reward.category), dashed=_dashed(reward.category)
-            )
-        axes.set_xlabel("optimiser step")
-
-    return _draw("loss", (_BARS_WIDTH, 290), "Curves: training loss of each reward model over its steps.", paint)
+    return draw_plot("refusal", (BARS_WIDTH, max(height, 80)), alt, paint)
 
 
 def step_curves(name: str, curves: dict[str, Series], *, share: bool) -> Markup:
@@ -137,14 +125,14 @@ def step_curves(name: str, curves: dict[str, Series], *, share: bool) -> Markup:
         for category, points in curves.items():
             if category == "all":
                 xs, ys = zip(*points, strict=True)
-                axes.plot(xs, ys, color=_STAND_INS["ink"], alpha=0.25, linewidth=0.8)
-            _curve(axes, points, category_colour(category), dashed=_dashed(category), bold=category == "all")
+                axes.plot(xs, ys, color=STAND_INS["ink"], alpha=0.25, linewidth=0.8)
+            draw_curve(axes, points, category_colour(category), dashed=is_dashed(category), bold=category == "all")
         if share:
-            axes.set_ylim(-0.03, 1.03)
-            axes.set_yticks(_QUARTERS)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            set_share_axis(axes, _QUARTERS)
 
-    return _draw(f"step-{name}", _PANEL, f"Curves: {name.replace('_', ' ')} over the steps, by category.", paint)
+    return draw_plot(
+        f"step-{name}", PANEL_SIZE, f"Curves: {name.replace('_', ' ')} over the steps, by category.", paint
+    )
 
 
 def scaling_curves(records: Iterable[ScalingRecord], category: str, limits: tuple[float, float]) -> Markup:
@@ -155,14 +143,14 @@ def scaling_curves(records: Iterable[ScalingRecord], category: str, limits: tupl
             steps[record.step].append(record)
 
     def paint(axes: Axes) -> None:
-        axes.axhline(1.0, color=_STAND_INS["muted"], linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.axhline(1.0, color=STAND_INS["muted"], linewidth=0.8, linestyle=(0, (2, 2)))
         for factor in ("data", "model", "alpha"):
             rows = [(step, [getattr(row, factor) for row in steps[step]]) for step in sorted(steps)]
             _banded(axes, [(step, values) for step, values in rows if all(map(math.isfinite, values))], factor)
         axes.set_ylim(*limits)
 
     alt = f"Curves: the scaling factors aD, aM and alpha of {category_label(category)} over the steps."
-    return _draw(f"scaling-{category}", _PANEL, alt, paint)
+    return draw_plot(f"scaling-{category}", PANEL_SIZE, alt, paint)
 
 
 def series_by_category(steps: Iterable[StepRecord], name: str) -> dict[str, Series]:
@@ -189,15 +177,13 @@ def moving_mean(values: Sequence[float]) -> list[float]:
     return [math.fsum(window) / len(window) for window in windows]
 
 
-def _rank(category: str) -> int:
-    return ALL_LABELS.index(category) if category in ALL_LABELS else len(ALL_LABELS)
-
-
-def _dashed(category: str) -> bool:
+def is_dashed(category: str) -> bool:
+    """Tell whether a category's curve is dashed: that of ordinary prompts, which are no harm."""
     return category == BENIGN
 
 
-def _curve(axes: Axes, points: Series, token: str, *, dashed: bool = False, bold: bool = False) -> None:
+def draw_curve(axes: Axes, points: Series, token: str, *, dashed: bool = False, bold: bool = False) -> None:
+    """Draw the moving mean of some points, if there are any."""
     if not points:
         return
     xs = [step for step, _ in points]
@@ -205,13 +191,43 @@ def _curve(axes: Axes, points: Series, token: str, *, dashed: bool = False, bold
     axes.plot(
         xs,
         ys,
-        color=_STAND_INS[token],
+        color=STAND_INS[token],
         linewidth=2.2 if bold else 1.3,
         linestyle=(0, (3, 1.5)) if dashed else "-",
         # A line through a single point has no length.
         marker="o" if len(xs) == 1 else None,
         markersize=5,
     )
+
+
+def set_share_axis(axes: Axes, ticks: Sequence[float]) -> None:
+    """Let the vertical axis run from 0 to 100 %."""
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks(ticks)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def draw_plot(name: str, size: tuple[int, int], alt: str, *paints: Callable[[Axes], None]) -> Markup:
+    """Draw one plot of so many CSS pixels; several paints are put one below the other, over one horizontal axis.
+
+    matplotlib's settings are global, so threads take turns.
+    """
+    with _DRAWING, matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        FigureCanvasSVG(figure)
+        stack = figure.subplots(len(paints), sharex=True, squeeze=False)
+        for axes, paint in zip(stack[:, 0], paints, strict=True):
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            axes.margins(x=0.02)
+            paint(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(buffer.getvalue(), name, alt)
+
+
+def _rank(category: str) -> int:
+    return ALL_LABELS.index(category) if category in ALL_LABELS else len(ALL_LABELS)
 
 
 def _banded(axes: Axes, rows: list[tuple[int, list[float]]], factor: str) -> None:
@@ -221,11 +237,11 @@ def _banded(axes: Axes, rows: list[tuple[int, list[float]]], factor: str) -> Non
         xs,
         moving_mean([min(values) for _, values in rows]),
         moving_mean([max(values) for _, values in rows]),
-        color=_STAND_INS[factor],
+        color=STAND_INS[factor],
         alpha=0.18,
         linewidth=0,
     )
-    _curve(axes, means, factor, bold=factor == "alpha")
+    draw_curve(axes, means, factor, bold=factor == "alpha")
 
 
 def _grouped_bars(
@@ -239,33 +255,15 @@ def _grouped_bars(
     thickness = 0.76 / max(1, len(values))
     for row, (lengths, token) in enumerate(zip(values, tokens, strict=True)):
         heights = [group - 0.38 + thickness * (row + 0.5) for group in range(len(names))]
-        axes.barh(heights, lengths, thickness * 0.86, color=_STAND_INS[token], linewidth=0)
+        axes.barh(heights, lengths, thickness * 0.86, color=STAND_INS[token], linewidth=0)
         whiskers = ends[row] if ends else []
         for height, pair in zip(heights, whiskers, strict=False):
             if pair:
-                axes.plot(pair, [height, height], color=_STAND_INS["ink"], linewidth=1.1, solid_capstyle="butt")
+                axes.plot(pair, [height, height], color=STAND_INS["ink"], linewidth=1.1, solid_capstyle="butt")
     axes.set_yticks(range(len(names)), [shorten(category_label(name)) for name in names])
-    axes.tick_params(axis="y", labelcolor=_STAND_INS["ink"])
+    axes.tick_params(axis="y", labelcolor=STAND_INS["ink"])
     axes.set_ylim(max(len(names), 1) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")
-
-
-def _draw(name: str, size: tuple[int, int], alt: str, paint: Callable[[Axes], None]) -> Markup:
-    """Draw one plot of so many CSS pixels.
-
-    matplotlib's settings are global, so threads take turns.
-    """
-    with _DRAWING, matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        axes.margins(x=0.02)
-        paint(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), name, alt)
 
 
 def _inline(svg: str, name: str, alt: str) -> Markup:
@@ -273,7 +271,7 @@ def _inline(svg: str, name: str, alt: str) -> Markup:
     prefix = re.sub(r"[^a-z0-9]+", "-", name.lower())
     svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    for token, stand_in in _STAND_INS.items():
+    for token, stand_in in STAND_INS.items():
         svg = svg.replace(stand_in, f"var(--{token})")
     svg = re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}-", svg)
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1))

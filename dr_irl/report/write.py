@@ -14,6 +14,7 @@ from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report import plots
 from dr_irl.report.data import BalanceSummary, ModelSummary, Rate, ReportData
+from dr_irl.report.reward_section import present_rewards, same_pairs
 
 Answers = Mapping[str, list[Answer]]
 """Model name -> its answers."""
@@ -101,6 +102,8 @@ def render_report(data: ReportData) -> str:
     )
     environment.filters |= {"percent": percent, "number": number, "seconds": seconds, "p_value": p_value}
     environment.filters |= {"label": plots.category_label, "colour": plots.category_colour, "suite": suite_label}
+    environment.filters["same_pairs"] = same_pairs
+    environment.tests["finite"] = math.isfinite
     models = present_models(data.models)
     return environment.get_template("report.html.jinja").render(
         data=data,
@@ -110,7 +113,7 @@ def render_report(data: ReportData) -> str:
         balance_categories=list(dict.fromkeys([*data.balance.before, *data.balance.after])),
         cross_categories=list(dict.fromkeys(name for row in data.cross_accuracy.values() for name in row)),
         balance_plot=_balance_plot(data.balance),
-        loss_plot=plots.loss_curves(data.rewards) if any(reward.loss for reward in data.rewards) else None,
+        rewards=present_rewards(data.rewards, data.settings),
         refusal_plot=plots.refusal_bars(data.models) if data.models else None,
         panels=step_panels(data.steps),
         grpo_categories=_in_order(step.category for step in data.steps),

@@ -4,6 +4,9 @@ Notation: R(x, y) reward of the demonstration, R(x, o_k) of the k-th completion 
 beta the temperature of the soft-optimal policy pi(o|x) ~ pi_ref(o|x) exp(R(x, o) / beta).
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
@@ -47,3 +50,27 @@ def minimax_loss(
     """Mean R(x,o) - mean R(x,y) + penalty * mean R^2: the paper's form, kept bounded by the last term."""
     size = (demonstration**2).mean() + (completions**2).mean()
     return completions.mean() - demonstration.mean() + penalty * size
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Which loss, with its constants."""
+
+    name: Literal["ml_irl", "pairwise", "minimax"]
+    beta: float
+    minimax_penalty: float
+
+    def loss(
+        self,
+        demonstration: Float[Tensor, " prompts"],
+        completions: Float[Tensor, "prompts n"],
+        log_weights: Float[Tensor, "prompts n"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Compute the named loss; only `ml_irl` has a partition function, so only there weights count."""
+        match self.name:
+            case "ml_irl":
+                return ml_irl_loss(demonstration, completions, beta=self.beta, log_weights=log_weights)
+            case "pairwise":
+                return pairwise_loss(demonstration, completions, beta=self.beta)
+            case "minimax":
+                return minimax_loss(demonstration, completions, penalty=self.minimax_penalty)

@@ -1,29 +1,25 @@
 """The reward models of all categories behind one `score`, over one resident backbone."""
 
-import json
+import math
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dr_irl.errors import DataError, DivergenceError
-from dr_irl.language.adapters import save_adapter
-from dr_irl.language.packing import Bundle
-from dr_irl.reward.model import RewardBackbone
+from dr_irl.errors import DataError, DivergenceError, ModelError
+from dr_irl.language.load import load_reward_backbone, load_tokenizer
+from dr_irl.language.resolve import download_tree
+from dr_irl.reward.model import Prepared, RewardBackbone
+from dr_irl.reward.saved import CARD_NAME, Card, check_head, load_adapters, probe_rewards, read_card, weights_digest
 from dr_irl.reward.train import Calibration
 
-CALIBRATION_NAME = "calibration.json"
-
-
-def save_reward_model(model: PeftModel, category: str, calibration: Calibration, folder: Path) -> None:
-    """Save one category's adapter, head and calibration."""
-    save_adapter(model, category, folder)
-    (folder / CALIBRATION_NAME).write_text(json.dumps(asdict(calibration), indent=2))
+PROBE_TOLERANCE = 0.05
+"""In calibrated rewards, whose standard deviation is 1: bfloat16 on another device is off by less."""
 
 
 class RewardPanel:
@@ -36,32 +32,71 @@ class RewardPanel:
     @classmethod
     def load(
         cls,
-        backbone: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        folders: Mapping[str, Path],
+        uri: str | Path,
         *,
-        adapted_layers: int,
-        limit: int,
+        model: str | None = None,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
     ) -> "RewardPanel":
-        """Load the adapters of all categories onto one backbone.
+        """Load a panel from where it was saved, with the backbone that it names.
 
         Args:
-            backbone: from `load_reward_backbone`; it is modified: the adapters are put on it.
-            tokenizer: the backbone's.
-            folders: category -> folder written by `save_reward_model`.
-            adapted_layers: topmost layers that carry adapters.
-            limit: answers are cut at this many tokens.
+            uri: a folder or `s3://bucket/prefix` that holds one folder per category, or one reward model.
+            model: what to load the backbone from, where that is not what it was called when the panel was trained.
+            revision: of `model`.
+            device: `cpu`, `cuda` or `cuda:N`.
+            dtype: number format of the backbone; by default that of training.
+
+        Raises:
+            ModelError: there is no panel, its models are for different backbones or for another one than was loaded,
+                one has no head, or one does not score as it did when it was saved.
         """
-        categories = sorted(folders)
-        first, *others = categories
-        model = PeftModel.from_pretrained(backbone, folders[first], adapter_name=first)
-        for category in others:
-            model.load_adapter(str(folders[category]), adapter_name=category)
-        calibrations = {
-            category: Calibration(**json.loads((folders[category] / CALIBRATION_NAME).read_text()))
-            for category in categories
-        }
-        return cls(RewardBackbone(model.eval(), tokenizer, adapted_layers=adapted_layers, limit=limit), calibrations)
+        with ExitStack() as stack:
+            folder = Path(uri).expanduser()
+            if str(uri).startswith("s3://"):
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dr-irl-panel-")))
+                download_tree(str(uri), folder)
+            return cls.assemble(_category_folders(folder), model=model, revision=revision, device=device, dtype=dtype)
+
+    @classmethod
+    def assemble(
+        cls,
+        folders: Mapping[str, Path],
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> "RewardPanel":
+        """Load reward models that were saved one by one: name -> folder; see `load`."""
+        cards = {name: read_card(folder) for name, folder in folders.items()}
+        shared = _common_card(cards)
+        for folder in folders.values():
+            check_head(folder)
+        origin = shared.origin
+        if model is not None:
+            origin = replace(origin, model=model, revision=revision)
+        base = load_reward_backbone(
+            origin.model,
+            origin.revision,
+            depth=origin.depth,
+            dtype=dtype or getattr(torch, origin.dtype),
+            device=device,
+        )
+        if (digest := weights_digest(base)) != origin.digest:
+            raise ModelError(
+                f"the reward models were trained on other weights than {origin.model!r} has now "
+                f"({digest[:8]} instead of {origin.digest[:8]}); name the right backbone, or train them again"
+            )
+        backbone = RewardBackbone(
+            load_adapters(base, folders),
+            load_tokenizer(origin.model, origin.revision),
+            adapted_layers=shared.adapted_layers,
+            limit=shared.max_answer_tokens,
+        )
+        _check_probes(backbone, cards)
+        return cls(backbone, {name: card.calibration for name, card in cards.items()})
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -73,6 +108,8 @@ class RewardPanel:
     ) -> Float[Tensor, " rows"]:
         """Calibrated reward of each answer under its category's model; each text runs once.
 
+        An empty answer is scored like any other. Of an answer longer than the limit the beginning is scored: see `cut`.
+
         Raises:
             DataError: a category has no reward model.
             DivergenceError: a reward is not finite.
@@ -83,6 +120,14 @@ class RewardPanel:
         """Calibrated reward of every answer under every model; the frozen lower layers run once."""
         routes = [[category] * len(prompts) for category in self.categories]
         return dict(zip(self.categories, self._score(prompts, responses, routes), strict=True))
+
+    def cut(self, prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
+        """Tell of which answers only the beginning is scored: those beyond the token limit, or the context."""
+        return self._backbone.cut(prompts, responses)
+
+    def scored_tokens(self, responses: Sequence[str]) -> list[int]:
+        """Count the tokens of each answer that are scored: all up to the limit."""
+        return self._backbone.scored_tokens(responses)
 
     def _score(
         self, prompts: Sequence[str], responses: Sequence[str], routes: Sequence[Sequence[str]]
@@ -96,21 +141,59 @@ class RewardPanel:
             rows_by_prompt.setdefault(key, []).append(row)
         groups = list(rows_by_prompt.values())
         texts = [prompts[rows[0]] for rows in groups]
-        bundles = self._backbone.bundles(texts, [[responses[row] for row in rows] for rows in groups])
-        features = self._backbone.features(bundles)
-        return [self._route(route, groups, bundles, features) for route in routes]
+        prepared = self._backbone.prepare(texts, [[responses[row] for row in rows] for rows in groups])
+        return [self._route(route, groups, prepared) for route in routes]
 
     def _route(
-        self, route: Sequence[str], groups: list[list[int]], bundles: Sequence[Bundle], features: Sequence[Tensor]
+        self, route: Sequence[str], groups: list[list[int]], prepared: Sequence[Prepared]
     ) -> Float[Tensor, " rows"]:
         rewards = torch.zeros(len(route))
         for category in sorted(set(route)):
             chosen = [g for g, rows in enumerate(groups) if route[rows[0]] == category]
             self._backbone.model.set_adapter(category)
-            raw = self._backbone.rewards_in_passes([bundles[g] for g in chosen], [features[g] for g in chosen])
+            raw = self._backbone.rewards_in_passes([prepared[g] for g in chosen])
             calibration = self._calibrations[category]
             for g, values in zip(chosen, raw, strict=True):
                 rewards[groups[g]] = (values - calibration.mean) / calibration.std
         if not torch.isfinite(rewards).all():
             raise DivergenceError("a reward is not finite; lower reward.learning_rate and train the rewards again")
         return rewards
+
+
+def _category_folders(folder: Path) -> dict[str, Path]:
+    """Find the reward models of a panel: one folder each, or the folder itself."""
+    if (folder / CARD_NAME).exists():
+        return {read_card(folder).category: folder}
+    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CARD_NAME}"))}
+    if not found:
+        raise ModelError(
+            f"{folder} holds no reward model: there is no {CARD_NAME} in it, nor in a folder of it; name the artifact "
+            "`panel` of a run, or the folder `panel` of its output"
+        )
+    return found
+
+
+def _common_card(cards: Mapping[str, Card]) -> Card:
+    """Return what all cards have in common, or say which two differ."""
+    (first, card), *others = cards.items()
+    for name, other in others:
+        for part in ("origin", "adapted_layers", "max_answer_tokens"):
+            if (one := getattr(card, part)) != (two := getattr(other, part)):
+                raise ModelError(
+                    f"the reward models {first} and {name} do not belong together: their {part} is {one} and {two}; "
+                    "train them with the same settings"
+                )
+    return card
+
+
+def _check_probes(backbone: RewardBackbone, cards: Mapping[str, Card]) -> None:
+    """Compare what each model says of fixed texts with what it said when it was saved."""
+    for name, card in cards.items():
+        backbone.model.set_adapter(name)
+        rewards = probe_rewards(backbone, card.calibration)
+        worst = max(abs(now - then) for now, then in zip(rewards, card.probe, strict=True))
+        if not worst <= PROBE_TOLERANCE or not math.isfinite(worst):
+            raise ModelError(
+                f"reward model {name} scores fixed texts {worst:.3g} off what it scored when it was saved (allowed: "
+                f"{PROBE_TOLERANCE}); its files are damaged or of another version, train it again"
+            )

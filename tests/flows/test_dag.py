@@ -2,12 +2,13 @@
 
 import pytest
 
-from dr_irl.categories import ALL_LABELS
+from dr_irl.categories import ALL_LABELS, SINGLE
 from dr_irl.errors import SettingsError
 from dr_irl.profile import load_settings
 from flows.dag import Dag, build_dag, select
 
 REWARDS = {f"reward/{label}" for label in ALL_LABELS}
+SINGLE_REWARD = f"reward/{SINGLE}"
 
 
 @pytest.fixture
@@ -31,7 +32,25 @@ def test_the_report_reads_everything(dag: Dag) -> None:
 
 
 def test_there_is_a_reward_model_for_every_category_and_the_guard(dag: Dag) -> None:
-    assert {name for name in dag if name.startswith("reward/")} == REWARDS
+    assert {name for name in dag if name.startswith("reward/")} == REWARDS | {SINGLE_REWARD}
+
+
+def test_the_single_model_is_measured_and_never_used(dag: Dag) -> None:
+    assert [name for name, node in dag.items() if SINGLE_REWARD in node.inputs] == ["panel-report", "report"]
+
+
+def test_without_the_baseline_there_is_no_single_model() -> None:
+    assert SINGLE_REWARD not in build_dag(load_settings("smoke", {"reward.single_baseline": False}))
+
+
+def test_reward_models_trained_together_are_one_node_and_make_the_same_panel() -> None:
+    joint = build_dag(load_settings("smoke", {"reward.training": "joint", "reward.single_baseline": False}))
+    assert [name for name in joint if name.startswith("reward")] == ["reward"]
+    assert set(joint["panel"].inputs) == {"reward"}
+
+
+def test_the_policy_is_rewarded_by_the_panel_alone(dag: Dag) -> None:
+    assert set(dag["grpo"].inputs) == {"balance", "hardness", "warm-start", "panel"}
 
 
 def test_without_ordinary_prompts_there_is_no_guard() -> None:
@@ -58,7 +77,7 @@ def test_from_a_stage_on_all_that_depends_on_it_is_built_anew(dag: Dag) -> None:
 
 def test_from_the_reward_models_on_their_panel_is_built_anew_and_the_hardness_is_not(dag: Dag) -> None:
     rebuilt = select(dag, from_stage="reward").rebuild
-    assert rebuilt == REWARDS | {"panel", "grpo", "evaluation/aligned", "report"}
+    assert rebuilt == REWARDS | {SINGLE_REWARD, "panel", "panel-report", "grpo", "evaluation/aligned", "report"}
 
 
 def test_a_refreshed_stage_is_built_anew_alone(dag: Dag) -> None:

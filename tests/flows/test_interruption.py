@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 # Long enough to be hit in the middle, with a checkpoint every now and then.
-STEPS = {"warm_start.steps": 60, "reward.epochs": 20, "grpo.steps": 100}
+STEPS = {"warm_start.steps": 60, "reward.epochs": 20, "reward.patience": 20, "grpo.steps": 100}
 OFTEN = {"warm_start.checkpoint_every": 5, "reward.checkpoint_every": 2, "grpo.checkpoint_every": 5}
 TRAINED = ["warm-start", "reward", "grpo"]
 SEEDS = [1, 2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 PREFIX = "smoke-run"
-ARTIFACTS = 20
+ARTIFACTS = 22
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where tests keep the state of a training loop, and kill it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from dr_irl.checkpoint import Snapshot
 
@@ -15,6 +16,7 @@ class Kept:
     def __init__(self, stop_after: int | None = None, every: int = 1) -> None:
         self.stop_after, self.every = stop_after, every
         self.data: bytes | None = None
+        self.failed: Mapping[str, Any] | None = None
 
     def load(self) -> Snapshot | None:
         return None if self.data is None else Snapshot.from_bytes(self.data)
@@ -25,3 +27,7 @@ class Kept:
         if step == self.stop_after:
             self.stop_after = None
             raise KilledError
+
+    def after_failure(self, capture: Callable[[], Snapshot], batch: Mapping[str, Any]) -> str:
+        self.data, self.failed = capture().to_bytes(), batch
+        return "its batch was kept by the test"

@@ -58,3 +58,26 @@ def test_it_is_no_artifact(store: Store, unbuilt: ArtifactRef) -> None:
 def test_it_cannot_lie_outside_the_store(store: Store) -> None:
     with pytest.raises(StoreError, match="is no key of the store"):
         store.checkpoint(ArtifactRef(stage="../alignment", fingerprint="f", uri=""))
+
+
+def test_parts_are_checkpoints_of_their_own(store: Store, unbuilt: ArtifactRef) -> None:
+    whole = store.checkpoint(unbuilt)
+    whole.part("insult").write(b"one")
+    whole.part("privacy").write(b"two")
+    again = store.checkpoint(unbuilt)
+    assert (again.read(), again.part("insult").read(), again.part("privacy").read()) == (None, b"one", b"two")
+
+
+def test_what_training_failed_on_is_kept_where_the_uri_says(store: Store, unbuilt: ArtifactRef) -> None:
+    uri = store.checkpoint(unbuilt).write_failure('{"step": 3}')
+    assert uri.startswith(store.uri)
+    assert store.backend.read(uri.removeprefix(f"{store.uri}/")) == b'{"step": 3}'
+
+
+def test_deleted_checkpoint_leaves_nothing_beside_it(store: Store, unbuilt: ArtifactRef) -> None:
+    whole = store.checkpoint(unbuilt)
+    whole.write(b"whole")
+    whole.write_failure("{}")
+    whole.part("insult").write(b"part")
+    whole.delete()
+    assert store.list_keys("checkpoints") == []

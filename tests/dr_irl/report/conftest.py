@@ -4,11 +4,21 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.compare import rate
+from dr_irl.categories import BENIGN, HARM_CATEGORIES, SINGLE
+from dr_irl.evaluation.compare import mean_interval, rate
 from dr_irl.records import Answer, ScalingRecord, StepRecord
-from dr_irl.report.data import BalanceSummary, Comparison, ModelSummary, ReportData, RewardSummary
+from dr_irl.report.data import (
+    BalanceSummary,
+    Comparison,
+    LearningPoint,
+    ModelSummary,
+    Rate,
+    ReportData,
+    RewardSummary,
+)
 from dr_irl.report.write import render_report
+from dr_irl.reward.hard_negatives import KINDS
+from dr_irl.reward.readings import RULES
 
 MODELS = ("unaligned", "warm start", "aligned")
 STEP_NAMES = ("reward", "refusal", "loss")
@@ -52,9 +62,47 @@ def scaling(count: int = 4) -> list[ScalingRecord]:
     ]
 
 
-def make_reward(category: str, loss: list[float] | None = None) -> RewardSummary:
-    some = rate([True, True, False])
-    return RewardSummary(category, some, some, 1.2, 30, [0.7, 0.5, 0.4] if loss is None else loss)
+def share(hits: int, count: int) -> Rate:
+    return rate([True] * hits + [False] * (count - hits))
+
+
+def make_curve(rounds: int = 2, epochs: int = 2, kept: int = 1) -> list[LearningPoint]:
+    """Accuracy rises and loss falls with every epoch; `kept` is a place in the curve."""
+    return [
+        LearningPoint(
+            step=3 * (place + 1),
+            round=place // epochs,
+            loss=0.7 - 0.1 * place,
+            validation_loss=0.8 - 0.1 * place,
+            accuracy=0.5 + 0.1 * place,
+            gap=0.2 * place,
+            kept=place == kept,
+        )
+        for place in range(rounds * epochs)
+    ]
+
+
+def make_reward(category: str, **changes: object) -> RewardSummary:
+    """A category's reward model, the single one beside it; `changes` replace fields."""
+    harmful = category != BENIGN
+    kinds = dict.fromkeys([*KINDS, "all"], share(3, 5)) if harmful else {}
+    fields: dict[str, object] = {
+        "category": category,
+        "train_rows": 30,
+        "validation_accuracy": share(7, 8),
+        "validation_gap": mean_interval([1.0, 2.0]),
+        "unseen_accuracy": share(2, 3),
+        "unseen_gap": mean_interval([0.5, 1.5]),
+        "hard_accuracy": kinds,
+        "single_unseen": share(1, 3),
+        "single_hard": share(2, 5) if harmful else None,
+        "length_correlation": -0.25,
+        "rules": dict.fromkeys(RULES, share(1, 8)),
+        "warnings": [],
+        "loss": [0.7, 0.5, 0.4],
+        "curve": make_curve(),
+    }
+    return RewardSummary(**(fields | changes))
 
 
 def complete_run(**changes: object) -> ReportData:
@@ -68,7 +116,7 @@ def complete_run(**changes: object) -> ReportData:
         "environment": {"machine": "two cores", "device": "cpu", "torch": "2.0"},
         "balance": BalanceSummary({"insult": 9, "privacy_property": 3}, {"insult": 3}, 0.8, 1.0, {"near duplicate": 2}),
         "rewards": [make_reward(category) for category in (*HARM_CATEGORIES, BENIGN)],
-        "cross_accuracy": {a: dict.fromkeys(HARM_CATEGORIES, 0.8) for a in HARM_CATEGORIES},
+        "cross_accuracy": {a: dict.fromkeys(HARM_CATEGORIES, 0.8) for a in (*HARM_CATEGORIES, SINGLE)},
         "steps": steps(),
         "scaling": scaling(),
         "models": [make_model(name) for name in MODELS],
@@ -136,6 +184,11 @@ def answer() -> Callable[..., Answer]:
 @pytest.fixture
 def reward() -> Callable[..., RewardSummary]:
     return make_reward
+
+
+@pytest.fixture
+def curve() -> Callable[..., list[LearningPoint]]:
+    return make_curve
 
 
 @pytest.fixture

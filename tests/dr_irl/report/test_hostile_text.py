@@ -15,7 +15,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"' </details> &
 
 def test_hostile_text_makes_no_tag_and_no_attribute(page, model, answer, reward):
     hostile = model(HOSTILE)
-    hostile.refusal[HOSTILE] = rate([True])
+    some = hostile.refusal[HOSTILE] = rate([True])
     seen = page(
         run_id=HOSTILE,
         title=HOSTILE,
@@ -24,7 +24,11 @@ def test_hostile_text_makes_no_tag_and_no_attribute(page, model, answer, reward)
         settings={HOSTILE: HOSTILE, "list": [HOSTILE]},
         environment={"machine": HOSTILE},
         balance=BalanceSummary({HOSTILE: 1}, {HOSTILE: 2}, 0.5, 0.5, {HOSTILE: 3}),
-        rewards=[reward(HOSTILE)],
+        rewards=[
+            reward(
+                HOSTILE, hard_accuracy=dict.fromkeys(["all", HOSTILE], some), rules={HOSTILE: some}, warnings=[HOSTILE]
+            )
+        ],
         cross_accuracy={HOSTILE: {HOSTILE: 0.5}},
         steps=[StepRecord(0, HOSTILE, HOSTILE, 1.0)],
         scaling=[ScalingRecord(0, HOSTILE, HOSTILE, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0)],
@@ -45,6 +49,10 @@ def test_hostile_text_makes_no_tag_and_no_attribute(page, model, answer, reward)
 def test_hostile_text_is_shown_as_it_is(page):
     rows = [Answer("ordinary", "1", HOSTILE, BENIGN, "text", False, False)]
     assert HOSTILE in page(answers={"unaligned": rows}).open_text
+
+
+def test_hostile_warning_is_shown_as_it_is(page, reward):
+    assert HOSTILE in page(rewards=[reward("insult", warnings=[HOSTILE])]).open_text
 
 
 def test_template_marks_in_an_answer_are_not_evaluated(page, answer):

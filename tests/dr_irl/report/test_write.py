@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from dr_irl.evaluation.compare import rate
 from dr_irl.records import ScalingRecord, StepRecord
-from dr_irl.report.data import Comparison, ModelSummary, RewardSummary
+from dr_irl.report.data import Comparison, Estimate, LearningPoint, ModelSummary, RewardSummary
 from dr_irl.report.write import (
     flatten,
     number,
@@ -128,13 +129,13 @@ def test_one_step_is_drawn(page):
     assert page(steps=steps, scaling=scaling).tags.count("svg") == 4
 
 
-def test_infinite_values_do_not_stop_the_report(page, model):
-    seen = page(**_broken(math.inf, model("aligned")))
+def test_infinite_values_do_not_stop_the_report(page, model, reward):
+    seen = page(**_broken(math.inf, model("aligned"), reward))
     assert set(seen.ids) >= SECTIONS
 
 
-def test_nan_does_not_stop_the_report(page, model):
-    seen = page(**_broken(math.nan, model("aligned")))
+def test_nan_does_not_stop_the_report(page, model, reward):
+    seen = page(**_broken(math.nan, model("aligned"), reward))
     assert set(seen.ids) >= SECTIONS
 
 
@@ -197,7 +198,8 @@ def test_p_values_are_formatted(value, shown):
     assert p_value(value) == shown
 
 
-def _broken(bad: float, aligned: ModelSummary) -> dict[str, object]:
+def _broken(bad: float, aligned: ModelSummary, reward: Callable[..., RewardSummary]) -> dict[str, object]:
+    nothing, no_gap = rate([]), Estimate(bad, bad, bad, 0)
     return {
         "models": [ModelSummary("unaligned", {}, {}, bad, bad, bad, bad), aligned],
         "steps": [
@@ -209,7 +211,17 @@ def _broken(bad: float, aligned: ModelSummary) -> dict[str, object]:
             ScalingRecord(0, "p", "insult", bad, 1.0, 1.0, bad, 1.0, bad, bad),
             ScalingRecord(1, "p", "insult", 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0),
         ],
-        "rewards": [RewardSummary("insult", rate([]), rate([]), bad, 0, [bad, 0.5])],
+        "rewards": [
+            reward(
+                "insult",
+                **dict.fromkeys(["validation_accuracy", "unseen_accuracy", "single_unseen", "single_hard"], nothing),
+                **dict.fromkeys(["validation_gap", "unseen_gap"], no_gap),
+                **dict.fromkeys(["hard_accuracy", "rules"], {"all": nothing, "other": nothing}),
+                length_correlation=bad,
+                loss=[bad, 0.5],
+                curve=[LearningPoint(1, 0, bad, bad, bad, bad, True), LearningPoint(2, 1, bad, 0.5, 0.5, bad, False)],
+            )
+        ],
         "cross_accuracy": {"insult": {"insult": bad}},
         "comparisons": [Comparison("harmful", "a", "b", 0, 0, bad)],
         "stage_seconds": {"sources": bad, "grpo": 1.0},

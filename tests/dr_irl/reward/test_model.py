@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from dr_irl.errors import DataError
 from dr_irl.language.adapters import save_adapter
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
@@ -59,8 +60,7 @@ def moved() -> PeftModel:
 
 def score(model: PeftModel) -> torch.Tensor:
     backbone = RewardBackbone(model.eval(), load_tokenizer(NAME), adapted_layers=1, limit=64)
-    bundles = backbone.bundles(PROMPTS, ANSWERS)
-    return torch.cat(backbone.rewards_in_passes(bundles, backbone.features(bundles)))
+    return torch.cat(backbone.rewards_in_passes(backbone.prepare(PROMPTS, ANSWERS)))
 
 
 def test_fresh_model_rewards_everything_with_zero() -> None:
@@ -94,10 +94,59 @@ def test_only_adapter_and_head_learn() -> None:
     assert any(".score." in name for name in names) and any("lora_" in name for name in names)
 
 
-def test_long_answers_are_cut(moved: PeftModel) -> None:
+def test_long_answers_are_cut_on_the_right(moved: PeftModel) -> None:
     backbone = RewardBackbone(moved, load_tokenizer(NAME), adapted_layers=1, limit=3)
-    (bundle,) = backbone.bundles(["hi"], [["abcdef", "a"]])
-    assert [len(answer) for answer in bundle.answers] == [3, 2]
+    (row,) = backbone.prepare(["hi"], [["abcdef", "a"]])
+    whole = backbone.tokenizer("abcdef", add_special_tokens=False)["input_ids"]
+    assert [list(answer) for answer in row.bundle.answers][0] == whole[:3]
+    assert [len(answer) for answer in row.bundle.answers] == [3, 2]
+
+
+def test_answers_are_cut_where_the_context_ends(moved: PeftModel) -> None:
+    moved.config.max_position_embeddings = 12
+    backbone = RewardBackbone(moved, load_tokenizer(NAME), adapted_layers=1, limit=64)
+    (row,) = backbone.prepare(["hello"], [["a long answer"]])
+    assert len(row.bundle) == 12
+    assert backbone.cut(["hello", "hello"], ["a long answer", "a"]) == [True, False]
+
+
+def test_prompt_that_fills_the_context_is_refused_with_its_length(moved: PeftModel) -> None:
+    moved.config.max_position_embeddings = 12
+    backbone = RewardBackbone(moved, load_tokenizer(NAME), adapted_layers=1, limit=64)
+    with pytest.raises(DataError, match=r"prompt of 2\d tokens leaves no room .* context of 12"):
+        backbone.prepare(["x" * 20], [["a"]])
+
+
+def test_cut_counts_the_answers_beyond_the_limit(moved: PeftModel) -> None:
+    backbone = RewardBackbone(moved, load_tokenizer(NAME), adapted_layers=1, limit=3)
+    # Two letters and the end token fit; a third letter pushes the end token out.
+    assert backbone.cut(["hi"] * 3, ["ab", "abc", ""]) == [False, True, False]
+    assert backbone.scored_tokens(["ab", "abcdef", ""]) == [3, 3, 1]
+
+
+@pytest.mark.parametrize("chosen", [[0], [2, 0], [1, 1], [0, 1, 2]])
+def test_selected_answers_have_the_rewards_they_had(moved: PeftModel, chosen: list[int]) -> None:
+    backbone = RewardBackbone(moved.eval(), load_tokenizer(NAME), adapted_layers=1, limit=64)
+    row = backbone.prepare(PROMPTS, ANSWERS)[0]
+    whole, part = (backbone.rewards([each]).detach() for each in (row, row.select(chosen)))
+    torch.testing.assert_close(part, whole[chosen], atol=1e-5, rtol=1e-5)
+
+
+def test_second_adapter_leaves_the_first_as_it_was(moved: PeftModel) -> None:
+    before = score(moved)
+    options = {"rank": 2, "adapted_layers": 1, "target_modules": ["q_proj"]}
+    add_reward_adapter(moved, "privacy_property", generator=torch.Generator().manual_seed(5), **options)
+    assert score(moved).tolist() == [0.0] * 4
+    moved.set_adapter("insult")
+    assert torch.equal(score(moved), before)
+
+
+def test_each_adapter_has_a_head_of_its_own(moved: PeftModel) -> None:
+    add_reward_adapter(
+        moved, "other", rank=2, adapted_layers=1, target_modules=["q_proj"], generator=torch.Generator().manual_seed(5)
+    )
+    learning = [name for name, parameter in moved.named_parameters() if parameter.requires_grad]
+    assert learning and all(".other." in name for name in learning)
 
 
 def test_fresh_weights_do_not_depend_on_the_global_state() -> None:

@@ -1,16 +1,21 @@
 """Several reward models behind one score."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
-from dr_irl.errors import DataError, DivergenceError
+from dr_irl.errors import DataError, DivergenceError, ModelError
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
-from dr_irl.reward.model import add_reward_adapter
-from dr_irl.reward.panel import RewardPanel, save_reward_model
+from dr_irl.reward.model import RewardBackbone, add_reward_adapter
+from dr_irl.reward.panel import RewardPanel
+from dr_irl.reward.saved import CARD_NAME, Origin, save_reward_model, weights_digest
 from dr_irl.reward.train import Calibration
+from dr_irl.reward.verify import verify_in_new_process
 
 NAME = "bundled:tiny-random-lm"
 CALIBRATIONS = {"insult": Calibration(0.5, 2.0), "physical_harm": Calibration(-1.0, 0.25)}
@@ -31,20 +36,33 @@ def write_models(folder: Path, head: float | None = None) -> dict[str, Path]:
     """Save a random reward model per category; `head` fills the heads instead."""
     for seed, category in enumerate(CALIBRATIONS):
         generator = torch.Generator().manual_seed(seed)
+        base = backbone()
+        origin = Origin(NAME, None, 2, "float32", weights_digest(base))
         model = add_reward_adapter(
-            backbone(), category, rank=2, adapted_layers=1, target_modules=["v_proj"], generator=generator
+            base, category, rank=2, adapted_layers=1, target_modules=["v_proj"], generator=generator
         )
         for name, parameter in sorted(model.named_parameters()):
             if parameter.requires_grad and "lora_A" not in name:
                 parameter.data.normal_(generator=generator)
             if parameter.requires_grad and ".score." in name and head is not None:
                 parameter.data.fill_(head)
-        save_reward_model(model, category, CALIBRATIONS[category], folder / category)
+        scored = RewardBackbone(model.eval(), load_tokenizer(NAME), adapted_layers=1, limit=48)
+        save_reward_model(scored, category, CALIBRATIONS[category], origin, folder / category)
     return {category: folder / category for category in CALIBRATIONS}
 
 
-def load_panel(folders: dict[str, Path]) -> RewardPanel:
-    return RewardPanel.load(backbone(), load_tokenizer(NAME), folders, adapted_layers=1, limit=48)
+def changed_card(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / CARD_NAME).read_text())
+    for name, value in changes.items():
+        target = card["origin"] if name in card["origin"] else card
+        target[name] = value
+    (folder / CARD_NAME).write_text(json.dumps(card))
+
+
+def without_head(folder: Path) -> None:
+    """What PEFT writes where `modules_to_save` was forgotten."""
+    path = folder / "adapter_model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if "score" not in name}, path)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +70,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
+@pytest.fixture
+def saved(tmp_path: Path, folders: dict[str, Path]) -> Path:
+    """A copy of the saved panel, to be damaged."""
+    return Path(shutil.copytree(folders["insult"].parent, tmp_path / "panel"))
+
+
 @pytest.fixture(scope="module")
 def panel(folders: dict[str, Path]) -> RewardPanel:
-    return load_panel(folders)
+    return RewardPanel.load(folders["insult"].parent)
 
 
 def score(panel: RewardPanel, rows: list[tuple[str, str, str]]) -> torch.Tensor:
@@ -115,6 +139,97 @@ def test_unknown_category_is_refused_by_name(panel: RewardPanel) -> None:
         score(panel, [("benign", "hi", "hello")])
 
 
-def test_reward_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+def test_reward_that_is_not_finite_stops_the_run(folders: dict[str, Path]) -> None:
+    found = RewardPanel.load(folders["insult"].parent)
+    for name, parameter in found._backbone.model.named_parameters():
+        if ".score." in name:
+            parameter.data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="not finite"):
-        score(load_panel(write_models(tmp_path, head=float("nan"))), ROWS)
+        score(found, ROWS)
+
+
+def test_single_reward_model_is_a_panel_of_one(panel: RewardPanel, folders: dict[str, Path]) -> None:
+    alone = RewardPanel.load(folders["physical_harm"])
+    assert alone.categories == ("physical_harm",)
+    torch.testing.assert_close(score(alone, ROWS[1:2]), score(panel, ROWS[1:2]))
+
+
+def test_panel_survives_a_new_process(folders: dict[str, Path]) -> None:
+    verify_in_new_process(folders["insult"].parent, device="cpu")
+
+
+def test_new_process_finds_a_head_that_is_another_one(saved: Path) -> None:
+    path = saved / "insult" / "adapter_model.safetensors"
+    save_file({n: v * 2 if "score" in n else v for n, v in load_file(path).items()}, path)
+    with pytest.raises(ModelError, match=r"do not survive being saved: reward model insult scores fixed texts .* off"):
+        verify_in_new_process(saved, device="cpu")
+
+
+def test_missing_head_is_refused(saved: Path) -> None:
+    without_head(saved / "insult")
+    with pytest.raises(ModelError, match=r"insult/adapter_model.safetensors has 0 heads"):
+        RewardPanel.load(saved)
+
+
+def test_untrained_head_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="head in .* is zero"):
+        write_models(tmp_path, head=0.0)
+
+
+def test_adapter_for_another_backbone_is_refused_though_its_shapes_fit(saved: Path) -> None:
+    for category in CALIBRATIONS:
+        changed_card(saved / category, digest="0123456789abcdef")
+    with pytest.raises(ModelError, match=r"other weights than 'bundled:tiny-random-lm' has now .* instead of 01234567"):
+        RewardPanel.load(saved)
+
+
+def test_models_of_different_backbones_are_no_panel(saved: Path) -> None:
+    changed_card(saved / "insult", depth=1)
+    with pytest.raises(ModelError, match=r"insult and physical_harm do not belong together: their origin"):
+        RewardPanel.load(saved)
+
+
+def test_models_of_different_limits_are_no_panel(saved: Path) -> None:
+    changed_card(saved / "physical_harm", max_answer_tokens=7)
+    with pytest.raises(ModelError, match=r"their max_answer_tokens is 48 and 7"):
+        RewardPanel.load(saved)
+
+
+def test_card_of_another_format_is_refused(saved: Path) -> None:
+    changed_card(saved / "insult", format=2)
+    with pytest.raises(ModelError, match=r"format 2; this version of dr-irl reads 1"):
+        RewardPanel.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1, "origin": 3}'])
+def test_damaged_card_is_refused_by_name(saved: Path, text: str) -> None:
+    (saved / "insult" / CARD_NAME).write_text(text)
+    with pytest.raises(ModelError, match=rf"insult/{CARD_NAME} is damaged"):
+        RewardPanel.load(saved)
+
+
+def test_folder_without_reward_models_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"{tmp_path} holds no reward model"):
+        RewardPanel.load(tmp_path)
+
+
+def test_damaged_adapter_is_refused_by_name(saved: Path) -> None:
+    (saved / "insult" / "adapter_model.safetensors").write_bytes(b"half")
+    with pytest.raises(ModelError, match=r"insult/adapter_model.safetensors cannot be read"):
+        RewardPanel.load(saved)
+
+
+def test_digest_is_that_of_the_frozen_weights_whatever_is_put_on_them() -> None:
+    plain = weights_digest(backbone())
+    adapted = add_reward_adapter(
+        backbone(), "insult", rank=2, adapted_layers=1, target_modules=["v_proj"], generator=torch.Generator()
+    )
+    assert weights_digest(adapted) == plain
+    assert weights_digest(load_reward_backbone(NAME, depth=2, dtype=torch.bfloat16)) == plain
+
+
+def test_digest_changes_with_a_weight() -> None:
+    model = backbone()
+    before = weights_digest(model)
+    next(model.parameters()).data.add_(0.5)
+    assert weights_digest(model) != before
