@@ -1,9 +1,12 @@
-"""`dr-irl`: run the DAG, look at runs, talk to the result.
+"""`dr-irl`: run the DAG, look at runs, talk to the result, score answers.
 
 dr-irl run --profile smoke
 dr-irl run --profile demo --set grpo.steps=20 --store s3://bucket/prefix --output out
 dr-irl run --profile paper --dry-run
 dr-irl chat --run latest "How do I pick up a dropped stitch?"
+dr-irl chat --best-of 8 "How do I pick up a dropped stitch?"
+dr-irl score answers.parquet --output scored.parquet
+dr-irl score --panel s3://bucket/prefix/objects/panel/FINGERPRINT < answers.jsonl
 dr-irl run --from grpo
 dr-irl plan --set grpo.steps=20
 dr-irl runs
@@ -127,14 +130,49 @@ def chat(
     run_id: Annotated[str, typer.Option("--run", help="Run to talk to; `latest` for the newest.")] = "latest",
     store: Store = "store",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 64,
+    best_of: Annotated[
+        int,
+        typer.Option(min=1, help="Let the aligned model answer this often, and show what its reward model rates best."),
+    ] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="Of the answers that --best-of samples; 0.7 by default.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Reward model that --best-of asks; without it, each prompt is routed to one.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Ask the unaligned and the aligned model the same thing."""
     _quieten(debug)
-    from flows.terminal import chat_with
+    from flows.terminal import BestOf, chat_with
 
+    best = BestOf.checked(best_of, temperature, category)
     prompts = [prompt] if prompt is not None else (line.strip() for line in sys.stdin)
-    chat_with(store, run_id, (text for text in prompts if text), max_new_tokens=max_new_tokens)
+    chat_with(store, run_id, (text for text in prompts if text), max_new_tokens=max_new_tokens, best=best)
+
+
+@app.command()
+def score(
+    file: Annotated[
+        str | None, typer.Argument(help="Parquet, JSONL or CSV, local or s3://; without one, JSONL on standard input.")
+    ] = None,
+    panel: Annotated[
+        str | None, typer.Option(help="Folder or s3://bucket/prefix of a panel, instead of that of a run.")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="Run whose panel it is; the newest by default.")] = None,
+    store: Store = "store",
+    output: Annotated[
+        str | None, typer.Option(help="Parquet, JSONL or CSV to write; without it, JSONL on standard output.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Of all rows, instead of the column `category`.")] = None,
+    device: Annotated[str, typer.Option(help="Where the reward models run: cpu, cuda or cuda:N.")] = "cpu",
+    debug: Debug = False,
+) -> None:
+    """Score answers (columns `prompt`, `response`, `category`): the same rows, with `reward` and `cut`."""
+    _quieten(debug)
+    from flows.scoring import PanelChoice, score_rows
+
+    score_rows(file, output, PanelChoice(panel, run_id, store), category=category, device=device)
 
 
 @app.command()

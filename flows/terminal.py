@@ -1,18 +1,31 @@
 """What a person at the terminal reads at the end: the result, the answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.errors import UserError
 from dr_irl.report.data import ModelSummary, Rate
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
-from tasks.contents import ADAPTER, MODELS, REPORT, read_summary
+from flows.scoring import fetch, load_panel
+from tasks.contents import ADAPTER, MODELS, REPORT, read_examples, read_summary
 from tasks.opening import look_into
+
+if TYPE_CHECKING:
+    from dr_irl.language.sampling import CachedPrefixSampler
+    from dr_irl.reward.panel import RewardPanel
+    from dr_irl.reward.rerank import Reranked
+
+_TEMPERATURE = 0.7
+_ROUTER_ROWS_PER_LABEL = 60
 
 
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:
@@ -49,40 +62,150 @@ def print_plan(planned: Mapping[str, Planned], store: Store) -> None:
     console.print(f"{hits} of {len(planned)} artifacts are in the store")
 
 
-def chat_with(store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_tokens: int) -> None:
-    """Answer each prompt with the unaligned and the aligned model of a run.
+@dataclass(frozen=True)
+class BestOf:
+    """How the aligned model's answer is chosen where it gives several."""
+
+    count: int
+    temperature: float
+    category: str | None
+    """Whose reward model chooses; None to route each prompt to one."""
+
+    @classmethod
+    def checked(cls, count: int, temperature: float | None, category: str | None) -> "BestOf | None":
+        """Return what the options ask for; None for one greedy answer.
+
+        Raises:
+            UserError: an option is given that a greedy answer has no use for.
+        """
+        if count > 1:
+            return cls(count, _TEMPERATURE if temperature is None else temperature, category)
+        for option, value in (("--temperature", temperature), ("--category", category)):
+            if value is not None:
+                raise UserError(
+                    f"{option} {value} is for several answers, but --best-of is 1, which is the greedy one; add "
+                    "--best-of 8, for example"
+                )
+        return None
+
+
+def chat_with(
+    store_uri: str, run_id: str, prompts: Iterable[str], *, max_new_tokens: int, best: BestOf | None = None
+) -> None:
+    """Answer each prompt with the unaligned and the aligned model of a run: greedily, or the latter with its best of N.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or it has no reward model of the category asked for.
     """
     store = look_into(store_uri)
     record = load_run(store, run_id)
-    adapter = store.fetch(record.artifacts["grpo"]) / ADAPTER
+    adapter = fetch(store, record, "grpo") / ADAPTER
 
     import torch  # seconds of imports, which a wrong name of a run should not cost
 
     from dr_irl.language.sampling import CachedPrefixSampler
     from tasks.models import merged_policy
 
+    panel = _load_panel(store, record, best) if best else None
     samplers = {
         name: CachedPrefixSampler(
             *merged_policy(record.settings, folder), max_new_tokens=max_new_tokens, temperature=0.0
         )
         for name, folder in (("unaligned", None), ("aligned", adapter))
     }
+    choose = _chooser(store, record, best, samplers["aligned"], panel) if best and panel else None
     console = Console(highlight=False)
-    for prompt in prompts:
-        table = Table("unaligned", "aligned", title=None, expand=console.is_terminal)
-        answers = [
-            sampler.sample([prompt], per_prompt=1, generator=torch.Generator())[0][0].text
-            for sampler in samplers.values()
-        ]
-        if console.is_terminal:
-            table.add_row(*(_plain(answer) for answer in answers))
-            console.print(table)
-            continue
-        for name, answer in zip(samplers, answers, strict=True):
+    for number, prompt in enumerate(prompts, start=1):
+        chosen, note = choose(prompt, number) if choose else (None, None)
+        answers = {
+            name: chosen
+            if name == "aligned" and chosen is not None
+            else sampler.sample([prompt], per_prompt=1, generator=torch.Generator())[0][0].text
+            for name, sampler in samplers.items()
+        }
+        _print_answers(console, answers, note)
+
+
+def _print_answers(console: Console, answers: Mapping[str, str], note: str | None) -> None:
+    if console.is_terminal:
+        table = Table(*answers, title=None, expand=True)
+        table.add_row(*(Text(_plain(answer)) for answer in answers.values()))
+        console.print(table)
+    else:
+        for name, answer in answers.items():
             console.print(f"{name}: {_plain(answer)}", markup=False, soft_wrap=True)
+    if note is not None:
+        console.print(note, markup=False, soft_wrap=True)
+
+
+def _load_panel(store: Store, record: RunRecord, best: BestOf) -> "RewardPanel":
+    panel = load_panel(fetch(store, record, "panel"), record.settings.models.device)
+    if best.category is not None and best.category not in panel.categories:
+        raise UserError(
+            f"--category {best.category!r}: run {record.run_id!r} has no such reward model; it has "
+            f"{', '.join(panel.categories)}"
+        )
+    return panel
+
+
+def _chooser(
+    store: Store, record: RunRecord, best: BestOf, greedy: "CachedPrefixSampler", panel: "RewardPanel"
+) -> Callable[[str, int], tuple[str | None, str]]:
+    """Make what answers a prompt with its number: the best answer, None where no model can choose, and a line on it."""
+    from dr_irl.language.sampling import CachedPrefixSampler
+    from dr_irl.reward.rerank import Reranker
+    from dr_irl.seeding import torch_generator
+
+    sampler = CachedPrefixSampler(
+        greedy.model, greedy.tokenizer, max_new_tokens=greedy.max_new_tokens, temperature=best.temperature
+    )
+    reranker = Reranker(sampler, panel, count=best.count)
+    route = _router(store, record) if best.category is None else None
+
+    def choose(prompt: str, number: int) -> tuple[str | None, str]:
+        category, probability = route(prompt) if route else (best.category or "", None)
+        if category not in panel.categories:
+            return None, _no_judge(best, category, panel.categories)
+        generator = torch_generator(record.settings.seed, "best of", number)
+        return _described(reranker.answer(prompt, category, generator), best, category, probability)
+
+    return choose
+
+
+def _router(store: Store, record: RunRecord) -> Callable[[str], tuple[str, float]]:
+    """Fit a router on the run's own training rows; as few as fit in seconds."""
+    from dr_irl.demonstrations.route import Router, sample_labelled
+    from dr_irl.seeding import numpy_generator
+    from tasks.models import text_encoder
+
+    encoder = text_encoder(record.settings)
+    rows = sample_labelled(
+        read_examples(fetch(store, record, "balance"), "train"),
+        per_label=_ROUTER_ROWS_PER_LABEL,
+        generator=numpy_generator(record.settings.seed, "chat router"),
+    )
+    router = Router.fit(rows, encoder)
+    return lambda prompt: router.likeliest([prompt], encoder)[0]
+
+
+def _described(made: "Reranked", best: BestOf, category: str, probability: float | None) -> tuple[str, str]:
+    line = (
+        f"best of {best.count}: category {category}, reward {made.choice.reward:.2f} "
+        f"(from {made.choice.lowest:.2f} to {made.choice.reward:.2f}), "
+        f"sampling {made.sampling_seconds:.2f} s, scoring {made.scoring_seconds:.2f} s"
+    )
+    if made.cut:
+        line += "; only the beginning of the answer was scored"
+    if probability is not None:
+        line += f"; the router gives this category {probability:.0%}"
+    return made.text, line
+
+
+def _no_judge(best: BestOf, category: str, categories: Sequence[str]) -> str:
+    return (
+        f"best of {best.count}: no choice, the answer is the greedy one: the prompt was routed to {category}, and the "
+        f"run has no reward model of it; name another with --category: {', '.join(categories)}"
+    )
 
 
 def _result_table(models: list[ModelSummary]) -> Table:

@@ -77,6 +77,29 @@ class Router:
                 kept.append(replace(example, category=category, confidence=float(row.max())))
         return kept, {"router abstained": len(examples) - len(kept)}
 
+    def likeliest(self, prompts: Sequence[str], encoder: Any) -> list[tuple[str, float]]:
+        """Return the likeliest category of each prompt, and its probability."""
+        if not prompts:
+            return []
+        rows = self.classifier.predict_proba(_embed(prompts, encoder))
+        return [(str(self.classifier.classes_[row.argmax()]), float(row.max())) for row in rows]
+
+
+def sample_labelled(examples: Sequence[Example], *, per_label: int, generator: np.random.Generator) -> list[Example]:
+    """Draw at most `per_label` different rows of each category from those that `Router.fit` learns from.
+
+    The rows of one category come in the order of their framings: the first ones are no picture of the others.
+    """
+    named = {e.id: e for e in examples if e.split == "train" and e.category is not None and e.confidence is None}
+    rows = list(named.values())
+    drawn: list[Example] = []
+    counts: Counter[str | None] = Counter()
+    for position in generator.permutation(len(rows)).tolist():
+        if counts[rows[position].category] < per_label:
+            counts[rows[position].category] += 1
+            drawn.append(rows[position])
+    return drawn
+
 
 def _embed(prompts: Sequence[str], encoder: Any) -> Float[np.ndarray, "rows dims"]:
     return encoder.encode(list(prompts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)

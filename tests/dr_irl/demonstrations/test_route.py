@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dr_irl.demonstrations.route import Router
+from dr_irl.demonstrations.route import Router, sample_labelled
 from dr_irl.errors import DataError
 from dr_irl.records import Example
 
@@ -83,3 +83,36 @@ def test_fewer_than_two_classes_are_an_error(make_example: Make, changes: dict[s
     first = make_example("a", category=None) if changes == {"category": None} else make_example("a")
     with pytest.raises(DataError, match=f"are of {seen}; it needs at least two of insult, "):
         Router.fit([first, make_example("b", **changes)], FirstLetter())
+
+
+def test_the_likeliest_category_comes_with_its_probability(labelled: list[Example]) -> None:
+    router = Router.fit(labelled, FirstLetter())
+    [(first, sure), (second, _), (_, unsure)] = router.likeliest(["b new", "a new", "zebra"], FirstLetter())
+    assert (first, second) == ("benign", "insult")
+    assert 0.5 <= unsure < sure <= 1
+
+
+def test_the_likeliest_category_is_the_one_routed_to(labelled: list[Example], make_example: Make) -> None:
+    router = Router.fit(labelled, FirstLetter())
+    [routed], _ = router.route([make_example("a new", category=None)], FirstLetter(), min_confidence=0.0)
+    assert router.likeliest(["a new"], FirstLetter()) == [(routed.category, routed.confidence)]
+
+
+def test_a_sample_has_so_many_different_rows_of_each_label(make_example: Make) -> None:
+    insults = [make_example(f"a{i}") for i in range(9)]
+    benign = [make_example(f"b{i}", category="benign") for i in range(2)]
+    drawn = sample_labelled([*insults, *insults, *benign], per_label=4, generator=np.random.default_rng(0))
+    assert sorted(e.category or "" for e in drawn) == ["benign"] * 2 + ["insult"] * 4
+    assert len({e.id for e in drawn}) == 6
+
+
+def test_a_sample_is_not_the_beginning(make_example: Make) -> None:
+    rows = [make_example(f"a{i}") for i in range(100)]
+    drawn = sample_labelled(rows, per_label=10, generator=np.random.default_rng(0))
+    assert max(rows.index(row) for row in drawn) > 50
+
+
+@pytest.mark.parametrize("changes", [{"category": None}, {"split": "heldout"}, {"confidence": 0.9}])
+def test_a_sample_has_only_rows_that_teach_the_router(make_example: Make, changes: dict[str, Any]) -> None:
+    rows = [make_example("a", **changes), make_example("b")]
+    assert [e.id for e in sample_labelled(rows, per_label=9, generator=np.random.default_rng(0))] == ["b"]
