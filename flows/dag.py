@@ -63,11 +63,21 @@ def build_dag(settings: Settings) -> Dag:
 
 
 def _reward_nodes(settings: Settings) -> list[Node]:
-    """Lay out one node per reward model or, where they are trained together, one for all."""
+    """Lay out one node per reward model or, where they are trained together, one for all.
+
+    Two are trained at once, on a thread each; where their number is odd, the last one has all threads to itself.
+    """
     inputs = _same("balance", "completions")
     if settings.reward.training == "joint":
         return [Node(stages.JOINT_REWARD, inputs)]
-    return [Node(stages.REWARD, inputs, label) for label in reversed(settings.reward_labels)]
+    *labels, last = reversed(settings.reward_labels)
+    if len(labels) % 2:
+        return [Node(stages.REWARD, inputs, label) for label in (*labels, last)]
+    others = [stages.REWARD.path(label) for label in labels]
+    return [
+        *(Node(stages.REWARD, inputs, label) for label in labels),
+        Node(stages.REWARD_ALONE, inputs, last, after=others),
+    ]
 
 
 def _same(*names: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ Light to import: a plan needs no torch. The functions themselves are imported wh
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -136,6 +136,8 @@ def _reward(settings: Settings, category: str) -> dict[str, Any]:
 
 
 REWARD = Stage("reward", "tasks.reward:reward_model", _REWARD_CODE, _reward, single_thread=True)
+REWARD_ALONE = replace(REWARD, single_thread=False)
+"""The same, of a model that no other is trained beside."""
 JOINT_REWARD = Stage(
     "reward",
     "tasks.reward:joint_reward_models",

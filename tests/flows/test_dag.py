@@ -57,6 +57,17 @@ def test_without_ordinary_prompts_there_is_no_guard() -> None:
     assert "reward/benign" not in build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
 
 
+def test_the_last_of_an_odd_number_of_reward_models_waits_for_the_others_and_has_all_threads() -> None:
+    odd = build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
+    alone = {name: node for name, node in odd.items() if name.startswith("reward/") and not node.stage.single_thread}
+    others = REWARDS - {"reward/benign", *alone}
+    assert [set(node.after) for node in alone.values()] == [others]
+
+
+def test_an_even_number_of_reward_models_is_trained_side_by_side(dag: Dag) -> None:
+    assert all(dag[name].stage.single_thread and not dag[name].after for name in REWARDS)
+
+
 def test_a_warm_start_of_no_steps_is_left_out() -> None:
     dag = build_dag(load_settings("smoke", {"warm_start.steps": 0}))
     assert [name for name in dag if "warm" in name] == []
