@@ -17,10 +17,11 @@ from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.records import Example
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.objective import Objective
+from dr_irl.reward.outcome import Calibration, RewardTraining
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
-from dr_irl.reward.train import Calibration, RewardFit, RewardTraining, prepare_rows, train_reward_model
+from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
 from dr_irl.seeding import torch_generator
 
 GROUP = 4

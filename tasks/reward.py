@@ -15,11 +15,12 @@ from dr_irl.language.load import load_tokenizer
 from dr_irl.records import RewardReading
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.objective import Objective
+from dr_irl.reward.outcome import RewardTraining
 from dr_irl.reward.pairs import Pairing, PreferenceRow, preference_rows, without_equals
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.reward.quality import measured_pairs, read_rewards
 from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
-from dr_irl.reward.train import RewardFit, RewardTraining, prepare_rows, train_reward_model
+from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
 from dr_irl.reward.verify import verify_in_new_process
 from dr_irl.seeding import torch_generator
 from tasks.caching import Inputs, Job

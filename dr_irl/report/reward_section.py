@@ -91,7 +91,7 @@ _READINGS = (
     Formula(
         "Calibration",
         "(R − mean) / standard deviation, both over all answers of the validation rows",
-        ("dr_irl.reward.train.calibrate", "dr_irl.reward.panel.RewardPanel.score"),
+        ("dr_irl.reward.outcome.calibrate", "dr_irl.reward.panel.RewardPanel.score"),
     ),
     Formula(
         "Gap",

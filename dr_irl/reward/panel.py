@@ -15,8 +15,8 @@ from dr_irl.errors import DataError, DivergenceError, ModelError
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.language.resolve import download_tree
 from dr_irl.reward.model import Prepared, RewardBackbone
+from dr_irl.reward.outcome import Calibration
 from dr_irl.reward.saved import CARD_NAME, Card, check_head, load_adapters, probe_rewards, read_card, weights_digest
-from dr_irl.reward.train import Calibration
 
 PROBE_TOLERANCE = 0.05
 """In calibrated rewards, whose standard deviation is 1: bfloat16 on another device is off by less."""

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from dr_irl.errors import ModelError
 from dr_irl.language.adapters import save_adapter
 from dr_irl.reward.model import RewardBackbone
-from dr_irl.reward.train import Calibration
+from dr_irl.reward.outcome import Calibration
 
 CARD_NAME: Final = "reward_model.json"
 _ADAPTER_NAME, _CONFIG_NAME = "adapter_model.safetensors", "adapter_config.json"

@@ -25,12 +25,12 @@ from dr_irl.checkpoint import (
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.reward.model import Prepared, RewardBackbone
 from dr_irl.reward.objective import Objective
+from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.resample import resample
 from dr_irl.reward.schedule import schedule_steps
 
 MIN_ROWS = 4
-_MIN_STD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,51 +45,6 @@ class RewardFit:
     patience: int
     prompts_per_step: int
     validation_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What makes the rewards of one category comparable with the others': (R - mean) / std."""
-
-    mean: float
-    std: float
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One point of the learning curve."""
-
-    step: int
-    """Steps done."""
-    round: int
-    loss: float
-    """Mean training loss of the epoch."""
-    validation_loss: float
-    accuracy: float
-    """On validation rows: share of pairs in which the demonstration beats the other answer."""
-    gap: float
-    """On validation rows: mean of R(x, y) - R(x, o)."""
-
-    def better_than(self, other: "Epoch | None") -> bool:
-        """Compare by accuracy, and by loss where accuracies are equal."""
-        return other is None or (self.accuracy, -self.validation_loss) > (other.accuracy, -other.validation_loss)
-
-
-@dataclass(frozen=True, slots=True)
-class RewardTraining:
-    """What training left behind besides the weights."""
-
-    calibration: Calibration
-    wins: list[bool]
-    """On validation rows: did the demonstration beat the other answer, pair by pair."""
-    gaps: list[float]
-    """The same pairs' calibrated reward gaps."""
-    losses: list[float]
-    """Of every step."""
-    curve: list[Epoch]
-    best: int
-    """Place in `curve` of the weights that were kept."""
-    train_rows: int
 
 
 @dataclass
@@ -311,11 +266,6 @@ def _check(rows: Sequence[PreferenceRow]) -> None:
         )
     if counts[0] == (0, 0):
         raise DataError("a reward model has nothing to compare its demonstrations with; sample completions")
-
-
-def calibrate(rewards: Float[Tensor, " rows"]) -> Calibration:
-    """Mean and standard deviation over demonstrations and completions together."""
-    return Calibration(mean=float(rewards.mean()), std=max(float(rewards.std()), _MIN_STD))
 
 
 def warm_up_then_decay(step: int, total: int) -> float:

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from dr_irl.errors import DataError, DivergenceError, ModelError
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
+from dr_irl.reward.outcome import Calibration
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.reward.saved import CARD_NAME, Origin, save_reward_model, weights_digest
-from dr_irl.reward.train import Calibration
 from dr_irl.reward.verify import verify_in_new_process
 
 NAME = "bundled:tiny-random-lm"
