@@ -133,7 +133,7 @@ class RewardSettings(_Section):
     validation_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of a category's rows held out for accuracy and calibration."""
     max_rows: int = Field(default=64, ge=4)
-    """At most this many prompts per reward model."""
+    """At most this many prompts of each category."""
     contrast_negatives: int = Field(default=1, ge=0)
     """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
     hard_negatives: int = Field(default=0, ge=0, le=5)

@@ -30,9 +30,9 @@ Dag = Mapping[str, Node]
 def build_dag(settings: Settings) -> Dag:
     """Lay out the stages that these settings ask for."""
     start = ["warm-start"] if settings.warm_start.steps else []
-    rewards = _reward_nodes(settings)
-    joint = ["reward"] if settings.reward.training == "joint" else []
-    single = [f"reward/{SINGLE}"] if settings.reward.single_baseline else []
+    single = [stages.REWARD.path(SINGLE)] if settings.reward.single_baseline else []
+    rewards = _reward_nodes(settings, beside=single)
+    wide = [node.stage.path(node.variant) for node in rewards if not node.stage.single_thread]
     nodes = [
         Node(stages.SOURCES),
         Node(stages.ROUTE, _same("sources")),
@@ -42,8 +42,8 @@ def build_dag(settings: Settings) -> Dag:
         # The longest first: it takes as long as all the others together.
         *(Node(stages.REWARD, _same("balance", "completions"), SINGLE) for _ in single),
         *rewards,
-        Node(stages.HARDNESS, _same("balance", "completions"), after=joint),
-        Node(stages.PANEL, _same(*(stages.REWARD.path(node.variant) for node in rewards))),
+        Node(stages.HARDNESS, _same("balance", "completions"), after=wide),
+        Node(stages.PANEL, _same(*(node.stage.path(node.variant) for node in rewards))),
         Node(stages.PANEL_REPORT, _same("balance", "completions", "panel", *single), after=["hardness"]),
         Node(stages.GRPO, _same("balance", "hardness", *start, "panel"), after=["panel-report"]),
         Node(stages.EVALUATION, _same("balance"), "unaligned", after=["grpo"]),
@@ -62,21 +62,22 @@ def build_dag(settings: Settings) -> Dag:
     return dag | {"report": Node(stages.REPORT, _same(*dag))}
 
 
-def _reward_nodes(settings: Settings) -> list[Node]:
+def _reward_nodes(settings: Settings, *, beside: Sequence[str]) -> list[Node]:
     """Lay out one node per reward model or, where they are trained together, one for all.
 
-    Two are trained at once, on a thread each; where their number is odd, the last one has all threads to itself.
+    Two are trained at once, on a thread each; where their number is odd, the last one has all threads to itself. What
+    has all threads waits for the others, and for what else runs `beside` them.
     """
     inputs = _same("balance", "completions")
     if settings.reward.training == "joint":
-        return [Node(stages.JOINT_REWARD, inputs)]
+        return [Node(stages.JOINT_REWARD, inputs, after=beside)]
     *labels, last = reversed(settings.reward_labels)
     if len(labels) % 2:
         return [Node(stages.REWARD, inputs, label) for label in (*labels, last)]
     others = [stages.REWARD.path(label) for label in labels]
     return [
         *(Node(stages.REWARD, inputs, label) for label in labels),
-        Node(stages.REWARD_ALONE, inputs, last, after=others),
+        Node(stages.REWARD_ALONE, inputs, last, after=[*others, *beside]),
     ]
 
 

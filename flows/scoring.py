@@ -1,7 +1,6 @@
 """What `dr-irl score` does: rows in, the panel of a run or of anywhere, rows with rewards out."""
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from flows.record import RunRecord, load_run
 from tasks.opening import look_into
 
 if TYPE_CHECKING:
-    from dr_irl.reward.panel import RewardPanel
     from dr_irl.reward.scoring import RowScorer, Tally
 
 _STDIN = "-"
@@ -56,7 +54,7 @@ class PanelChoice:
         folder = Path(self.uri).expanduser()
         if not folder.is_dir():
             raise UserError(f"--panel {self.uri!r} is no folder; name a folder, or s3://bucket/prefix")
-        return folder.resolve()  # PEFT looks for what a relative one lacks on the hub, under that name
+        return folder
 
 
 def fetch(store: Store, record: RunRecord, name: str) -> Path:
@@ -73,19 +71,6 @@ def fetch(store: Store, record: RunRecord, name: str) -> Path:
         raise UserError(
             f"{name!r} of run {record.run_id!r} is no longer in store {store.uri!r}; the same run builds it again"
         ) from error
-
-
-def load_panel(place: str | Path, device: str) -> "RewardPanel":
-    """Load reward models from where they are.
-
-    Raises:
-        UserError: there is no such device, or they are damaged or incomplete.
-    """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UserError(f"device {device!r}: allowed are cpu, cuda and cuda:N")
-    from dr_irl.reward.panel import RewardPanel  # seconds of imports, which a wrong file should not cost
-
-    return RewardPanel.load(place, device=device)
 
 
 def score_rows(file: str | None, output: str | None, panel: PanelChoice, *, category: str | None, device: str) -> None:
@@ -106,10 +91,12 @@ def score_rows(file: str | None, output: str | None, panel: PanelChoice, *, cate
         source = stack.enter_context(_source(file, category))
         survey = survey_rows(source, typed=suffix == ".parquet")
         target = stack.enter_context(_target(output))
-        models = load_panel(panel.find(), device)
-        check_categories(source, survey, models.categories)
+        place = panel.find()
+        from dr_irl.reward.panel import RewardPanel  # seconds of imports, which a wrong file should not cost
         from dr_irl.reward.scoring import RowScorer
 
+        models = RewardPanel.load(place, device=device)
+        check_categories(source, survey, models.categories)
         scorer = RowScorer(models)
         with ConsoleProgress() as progress, progress.stage("score", survey.rows, "rows") as meter:
             write_scored(_scored(source, scorer, meter), target, suffix, survey)

@@ -15,7 +15,7 @@ from dr_irl.errors import UserError
 from dr_irl.report.data import ModelSummary, Rate
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
-from flows.scoring import fetch, load_panel
+from flows.scoring import fetch
 from tasks.contents import ADAPTER, MODELS, REPORT, read_examples, read_summary
 from tasks.opening import look_into
 
@@ -139,7 +139,9 @@ def _print_answers(console: Console, answers: Mapping[str, str], note: str | Non
 
 
 def _load_panel(store: Store, record: RunRecord, best: BestOf) -> "RewardPanel":
-    panel = load_panel(fetch(store, record, "panel"), record.settings.models.device)
+    from dr_irl.reward.panel import RewardPanel
+
+    panel = RewardPanel.load(fetch(store, record, "panel"), device=record.settings.models.device)
     if best.category is not None and best.category not in panel.categories:
         raise UserError(
             f"--category {best.category!r}: run {record.run_id!r} has no such reward model; it has "

@@ -3,6 +3,7 @@
 Weights are safetensors only and no code of a model repository is ever run.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,7 +115,9 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
 
 
 def _require_device(device: str) -> None:
-    """Refuse a CUDA device that is not there, before anything is loaded."""
+    """Refuse a device that has no such name, or a CUDA device that is not there, before anything is loaded."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ModelError(f"device {device!r}: allowed are cpu, cuda and cuda:N")
     count = torch.cuda.device_count()
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
         raise ModelError(

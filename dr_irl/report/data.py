@@ -112,7 +112,8 @@ class RewardSummary:
     hard_accuracy: dict[str, Rate]
     """Kind of hard negative -> pairwise accuracy on the held-out split; `all` is their union. Empty for benign."""
     single_unseen: Rate | None
-    """What one model trained on the rows of all harm categories does on the same held-out pairs; None: not trained."""
+    """What one model trained on the rows of all harm categories does on the same held-out pairs; None for benign, of
+    which it saw nothing, and where it was not trained."""
     single_hard: Rate | None
     """The same on the hard negatives."""
     length_correlation: float

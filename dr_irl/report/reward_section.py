@@ -105,7 +105,7 @@ _READINGS = (
     ),
     Formula(
         "Correlation with length",
-        "Spearman's rank correlation of R and the number of scored tokens, over both answers of all pairs",
+        "Spearman's rank correlation of R and the number of scored tokens, over both answers of pairs with completions",
         ("dr_irl.reward.readings.length_correlation",),
     ),
     Formula(

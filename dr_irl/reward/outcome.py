@@ -41,10 +41,8 @@ class RewardTraining:
     """What training left behind besides the weights."""
 
     calibration: Calibration
-    wins: list[bool]
-    """On validation rows: did the demonstration beat the other answer, pair by pair."""
     gaps: list[float]
-    """The same pairs' calibrated reward gaps."""
+    """On validation rows: calibrated R(x, y) - R(x, o), pair by pair; the demonstration wins where it is positive."""
     losses: list[float]
     """Of every step."""
     curve: list[Epoch]

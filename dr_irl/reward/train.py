@@ -54,8 +54,6 @@ class _Standing:
     position: int = 0
     """In the schedule."""
     losses: list[float] = field(default_factory=list)
-    epoch_began: int = 0
-    """Number of losses when the epoch began."""
     curve: list[Epoch] = field(default_factory=list)
     best: int = -1
     stale: int = 0
@@ -173,7 +171,7 @@ class _Training:
         """Take one step; returns its loss. Weights never change where loss or gradient is not finite."""
         chosen = [self._chosen(row) for row in batch]
         rewards = self.backbone.rewards([self.prepared[i].select(c) for i, c in zip(batch, chosen, strict=True)])
-        loss = self._loss(rewards.view(len(batch), -1), torch.tensor([self._log_weights(row) for row in batch]))
+        loss = self._loss(rewards.view(len(batch), -1), torch.tensor([self.standing.log_weights[i] for i in batch]))
         for group in self.optimiser.param_groups:
             group["lr"] = self.fit.learning_rate * warm_up_then_decay(self.standing.position, len(self.schedule))
         self.optimiser.zero_grad()
@@ -197,7 +195,7 @@ class _Training:
         standing = self.standing
         grouped = self._validation_rewards()
         gaps = grouped[:, :1] - grouped[:, 1:]
-        losses = standing.losses[standing.epoch_began :]
+        losses = standing.losses[standing.curve[-1].step if standing.curve else 0 :]
         point = Epoch(
             step=len(standing.losses),
             round=number,
@@ -206,7 +204,6 @@ class _Training:
             accuracy=(gaps > 0).double().mean().item(),
             gap=gaps.mean().item(),
         )
-        standing.epoch_began = len(standing.losses)
         standing.stale += 1
         if point.better_than(standing.curve[standing.best] if standing.curve else None):
             standing.best, standing.stale = len(standing.curve), 0
@@ -225,7 +222,6 @@ class _Training:
         gaps = (grouped[:, :1] - grouped[:, 1:]).flatten() / calibration.std
         return RewardTraining(
             calibration=calibration,
-            wins=(gaps > 0).tolist(),
             gaps=gaps.tolist(),
             losses=self.standing.losses,
             curve=self.standing.curve,
@@ -246,9 +242,6 @@ class _Training:
         """Answers of a row that a step scores: demonstration, drawn completions, contrasts."""
         contrasts = range(1 + self.pool, len(self.prepared[row].bundle.answers))
         return [0, *(1 + pick for pick in self.standing.picks[row]), *contrasts]
-
-    def _log_weights(self, row: int) -> list[float]:
-        return self.standing.log_weights[row]
 
     def _snapshot(self) -> Snapshot:
         state = asdict(self.standing)

@@ -61,7 +61,29 @@ def test_the_last_of_an_odd_number_of_reward_models_waits_for_the_others_and_has
     odd = build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
     alone = {name: node for name, node in odd.items() if name.startswith("reward/") and not node.stage.single_thread}
     others = REWARDS - {"reward/benign", *alone}
-    assert [set(node.after) for node in alone.values()] == [others]
+    assert [set(node.after) for node in alone.values()] == [others | {SINGLE_REWARD}]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"reward.training": "joint"},
+        {"reward.single_baseline": False},
+        {"balance.benign_rows": 0},
+        {"balance.benign_rows": 0, "reward.training": "joint", "reward.single_baseline": False},
+        {"warm_start.steps": 0},
+    ],
+)
+def test_nothing_runs_beside_a_stage_that_has_all_threads(overrides: dict[str, object]) -> None:
+    dag = build_dag(load_settings("smoke", overrides))
+    before: dict[str, set[str]] = {}
+    for name, node in dag.items():
+        earlier = {*node.inputs.values(), *node.after}
+        before[name] = earlier.union(*(before[each] for each in earlier))
+    wide = [name for name, node in dag.items() if not node.stage.single_thread]
+    others = ((one, two) for one in wide for two in dag if one != two)
+    assert [(one, two) for one, two in others if one not in before[two] and two not in before[one]] == []
 
 
 def test_an_even_number_of_reward_models_is_trained_side_by_side(dag: Dag) -> None:

@@ -20,7 +20,7 @@ from dr_irl.artifacts import Store
 from dr_irl.errors import ModelError, UserError
 from dr_irl.reward.panel import RewardPanel
 from flows.record import RunRecord, finish_run, load_run
-from flows.scoring import PanelChoice, load_panel, score_rows
+from flows.scoring import PanelChoice, score_rows
 from flows.terminal import BestOf
 
 DR_IRL = str(Path(sys.executable).with_name("dr-irl"))
@@ -226,13 +226,7 @@ def test_a_damaged_panel_is_told(smoke: Smoke, tmp_path: Path, content: str | No
     if content is not None:
         config.write_text(content)
     with pytest.raises(ModelError, match=r"the adapter in .*insult cannot be loaded \(.*\); train it again"):
-        load_panel(PanelChoice(str(tmp_path / "panel"), None, "store").find(), "cpu")
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cpu:0"])
-def test_an_unknown_device_is_told(device: str) -> None:
-    with pytest.raises(UserError, match=f"^device '{device}': allowed are cpu, cuda and cuda:N$"):
-        load_panel("anywhere", device)
+        RewardPanel.load(PanelChoice(str(tmp_path / "panel"), None, "store").find())
 
 
 def without_times(text: str) -> str:

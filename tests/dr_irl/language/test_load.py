@@ -124,3 +124,9 @@ def test_a_model_without_a_tokenizer_is_told_in_one_sentence(copied: Path) -> No
 def test_an_absent_device_is_refused_before_loading() -> None:
     with pytest.raises(ModelError, match=r"models.device = 'cuda:99': this machine has \d+ CUDA devices .* to cpu"):
         load_causal_lm(NAME, dtype=torch.float32, device="cuda:99")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cpu:0"])
+def test_an_unknown_device_is_told(device: str) -> None:
+    with pytest.raises(ModelError, match=f"^device '{device}': allowed are cpu, cuda and cuda:N$"):
+        load_causal_lm("bundled:tiny-random-lm", dtype=torch.float32, device=device)

@@ -108,7 +108,7 @@ def poison(model: PeftModel) -> None:
 @pytest.mark.parametrize("name", ["ml_irl", "pairwise", "minimax"])
 def test_planted_preference_is_learnt(base: PreTrainedModel, name: str) -> None:
     found = train(adapter(base), PLANTED, fit=replace(FIT, objective=Objective(name, beta=1.0, minimax_penalty=0.1)))
-    assert found.wins == [True] * 8  # 4 validation rows with 2 rivals each
+    assert [gap > 0 for gap in found.gaps] == [True] * 8  # 4 validation rows with 2 rivals each
 
 
 def test_first_loss_is_that_of_equal_rewards(base: PreTrainedModel) -> None:
@@ -290,7 +290,7 @@ def test_rows_without_anything_to_compare_with_are_refused(base: PreTrainedModel
 
 def test_contrasts_alone_are_enough(base: PreTrainedModel) -> None:
     rows = [PreferenceRow(f"question {i}", "answer a", (), ("answer b", "answer c")) for i in range(16)]
-    assert train(adapter(base), rows).wins == [True] * 8
+    assert [gap > 0 for gap in train(adapter(base), rows).gaps] == [True] * 8
 
 
 def test_calibrated_rewards_have_mean_zero_and_deviation_one() -> None:

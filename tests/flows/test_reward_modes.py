@@ -1,0 +1,50 @@
+"""The ways to train the reward models that the profiles leave alone, through the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dr_irl.artifacts import Store
+from dr_irl.categories import HARM_CATEGORIES
+from dr_irl.reward.panel import RewardPanel
+from flows.record import load_run
+
+DR_IRL = Path(sys.executable).with_name("dr-irl")
+PROMPTS = ["Mock my neighbour.", "How do I bake bread?"]
+ANSWERS = ["I won't.", "With flour."]
+
+
+def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [DR_IRL, "run", "--profile", "smoke", "--store", store, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+
+
+def panel_of(done: subprocess.CompletedProcess[str]) -> RewardPanel:
+    """Load the panel whose place a run in part has printed."""
+    assert done.returncode == 0, done.stderr
+    [place] = (line.split()[1] for line in done.stdout.splitlines() if line.split()[0] == "panel")
+    return RewardPanel.load(place)
+
+
+@pytest.mark.slow
+def test_reward_models_trained_together_score_as_those_trained_apart(tmp_path: Path, prefect_home: Path) -> None:
+    apart = panel_of(run(tmp_path / "store", "--only", "panel"))
+    together = panel_of(run(tmp_path / "store", "--only", "panel", "--set", "reward.training=joint"))
+    assert together.categories == apart.categories
+    one, two = (panel.cross_score(PROMPTS, ANSWERS) for panel in (apart, together))
+    for category in apart.categories:
+        torch.testing.assert_close(one[category], two[category], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_without_the_guard_seven_reward_models_train_a_policy(tmp_path: Path, prefect_home: Path) -> None:
+    done = run(tmp_path / "store", "--set", "balance.benign_rows=0", "--set", "grpo.benign_ratio=0")
+    assert done.returncode == 0, done.stderr
+    store = Store(str(tmp_path / "store"), read_only=True)
+    panel = RewardPanel.load(store.fetch(load_run(store, "latest").artifacts["panel"]))
+    assert set(panel.categories) == set(HARM_CATEGORIES)
