@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dr_irl.artifacts.keys import MANIFEST_NAME
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, SINGLE
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import refusal_by_wording
@@ -79,8 +80,10 @@ def joint_reward_models(folder: Path, job: Job) -> None:
 
 def panel(folder: Path, job: Job) -> None:
     """Put the reward models of all categories into one folder, and see in a new process that they load whole."""
+    # A manifest says when and from what that artifact was made; this one has its own.
+    without_manifest = shutil.ignore_patterns(MANIFEST_NAME)
     for label, source in reward_folders(job.inputs).items():
-        shutil.copytree(source, folder / label)
+        shutil.copytree(source, folder / label, ignore=without_manifest)
     verify_in_new_process(folder, device=job.settings.models.device)
 
 

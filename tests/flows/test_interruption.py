@@ -35,6 +35,7 @@ POINTS = [
     ("reward/insult", "checkpoints"),
     ("hardness", "leases"),
     ("panel", "leases"),
+    ("panel-report", "leases"),
     ("grpo", "leases"),
     ("grpo", "checkpoints"),
     ("grpo", "checkpoints"),

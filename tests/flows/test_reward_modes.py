@@ -24,17 +24,19 @@ def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
 
-def panel_of(done: subprocess.CompletedProcess[str]) -> RewardPanel:
-    """Load the panel whose place a run in part has printed."""
+def panel_of(done: subprocess.CompletedProcess[str]) -> Path:
+    """Find the panel whose place a run in part has printed."""
     assert done.returncode == 0, done.stderr
     [place] = (line.split()[1] for line in done.stdout.splitlines() if line.split()[0] == "panel")
-    return RewardPanel.load(place)
+    return Path(place)
 
 
 @pytest.mark.slow
 def test_reward_models_trained_together_score_as_those_trained_apart(tmp_path: Path, prefect_home: Path) -> None:
-    apart = panel_of(run(tmp_path / "store", "--only", "panel"))
-    together = panel_of(run(tmp_path / "store", "--only", "panel", "--set", "reward.training=joint"))
+    commands = ([], ["--set", "reward.training=joint"])
+    folders = [panel_of(run(tmp_path / "store", "--only", "panel", *options)) for options in commands]
+    assert [len(list(folder.rglob("manifest.json"))) for folder in folders] == [1, 1]  # its own, and no copies
+    apart, together = map(RewardPanel.load, folders)
     assert together.categories == apart.categories
     one, two = (panel.cross_score(PROMPTS, ANSWERS) for panel in (apart, together))
     for category in apart.categories:
