@@ -13,6 +13,9 @@ from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, sh
 from dr_irl.language.load import load_causal_lm, load_encoder, load_reward_backbone, load_tokenizer
 from dr_irl.scaling.hardness import Encode
 
+_BATCH = 64
+"""Texts that the encoder takes at once."""
+
 
 def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the frozen base policy and its tokenizer."""
@@ -54,6 +57,18 @@ def unit_embeddings(encoder: Any) -> Encode:
     """Make a sentence encoder a function to unit-length float32 embeddings."""
 
     def encode(texts: Sequence[str]) -> np.ndarray:
-        return encoder.encode(list(texts), normalize_embeddings=True, batch_size=64, show_progress_bar=False)
+        # Left to itself the encoder sorts by characters, and a quarter of a batch of short clauses is padding.
+        lengths_tokens = [len(ids) for ids in encoder.tokenizer(list(texts), truncation=True)["input_ids"]]
+        order = np.argsort(lengths_tokens, kind="stable")
+        sorted_rows = [
+            encoder.encode(
+                [texts[row] for row in order[start : start + _BATCH]],
+                normalize_embeddings=True,
+                batch_size=_BATCH,
+                show_progress_bar=False,
+            )
+            for start in range(0, len(texts), _BATCH)
+        ]
+        return np.concatenate(sorted_rows)[np.argsort(order)]
 
     return encode

@@ -1,73 +1,109 @@
 """Data hardness: how far completions are from the demonstration, in the text encoder's eyes."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from dr_irl.errors import ModelError
+from dr_irl.scaling.clauses import split_clauses
 
 Encode = Callable[[Sequence[str]], Float[np.ndarray, "texts dims"]]
 """Text -> unit-length embeddings."""
-
-_MIN_CLAUSE_WORDS = 3
-_BOUNDARY = re.compile(
-    # Only Chinese punctuation ends a clause without a space: 3.5, 10:30 and e.g. stay whole. A closing quote belongs
-    # to the clause that it closes.
-    r"(?<=[.!?;:])\s+|(?<=[.!?][\"'”’)])\s+|(?<=[。！？；：])(?![”’」』）])\s*|(?<=[。！？；：][”’」』）])\s*"
-    r"|\n+|\s[-–—]\s|(?<=,)\s+(?=(?:and|but|or|so|because|which|while|if)\b)"
-)
-_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|Mr|Mrs|Ms|Dr|Prof|vs|No|approx)\.$", re.IGNORECASE)
+Level = Literal["clauses", "whole"]
 
 
-def split_clauses(text: str) -> list[str]:
-    """Split a text into self-contained clauses; fragments of fewer than three words join their neighbour."""
-    clauses: list[str] = []
-    for piece in filter(None, (part.strip() for part in _BOUNDARY.split(text))):
-        joins = clauses and (_is_fragment(clauses[-1]) or _ABBREVIATION.search(clauses[-1]))
-        if joins:
-            clauses[-1] = f"{clauses[-1]} {piece}"
-        else:
-            clauses.append(piece)
-    if len(clauses) > 1 and _is_fragment(clauses[-1]):
-        clauses[-2:] = [f"{clauses[-2]} {clauses[-1]}"]
-    return clauses
+class ClauseEmbeddings:
+    """Measures distances with a text encoder, and keeps the embeddings of demonstrations for the next time."""
 
+    def __init__(
+        self, encode: Encode, *, level: Level, kept: Mapping[str, Float[np.ndarray, " dims"]] | None = None
+    ) -> None:
+        """Start with nothing kept, or with embeddings from before.
 
-def clause_similarity(
-    completion: Float[Tensor, "clauses dims"], demonstration: Float[Tensor, "demonstration_clauses dims"]
-) -> float:
-    """W = (1/K) sum_k max_l cos(c_k, e_l), clipped to [0, 1]; rows are unit-length embeddings.
+        Args:
+            encode: the text encoder.
+            level: `clauses`, or `whole` for each text as one clause.
+            kept: clause -> its unit-length embedding by the same encoder.
+        """
+        self.encode = encode
+        self.split = split_clauses if level == "clauses" else _whole
+        self.kept = dict(kept or {})
 
-    A completion without clauses is like nothing: W = 0.
-    """
-    if len(completion) == 0 or len(demonstration) == 0:
-        return 0.0
-    best = (completion @ demonstration.T).max(dim=1).values
-    return float(best.mean().clamp(0.0, 1.0))
+    def distances(self, completions: Sequence[str], demonstrations: Sequence[str]) -> list[float]:
+        """D = 1 - W of each completion to its own demonstration; every clause that is not kept is encoded once.
+
+        Raises:
+            ModelError: the encoder's embeddings are not finite, or of another length than those kept.
+        """
+        groups: dict[str, dict[str, None]] = {}
+        for completion, demonstration in zip(completions, demonstrations, strict=True):
+            groups.setdefault(demonstration, {})[completion] = None
+        clauses = {text: self.split(text) for text in {*completions, *demonstrations}}
+        embeddings = self._embed({clause for found in clauses.values() for clause in found})
+        self.kept |= {c: embeddings[c].copy() for text in groups for c in clauses[text] if c not in self.kept}
+        found: dict[tuple[str, str], float] = {}
+        for demonstration, texts in groups.items():
+            counts = np.array([len(clauses[text]) for text in texts])
+            rows = _stack(embeddings, [clause for text in texts for clause in clauses[text]])
+            similarity = clause_similarity(rows, counts, _stack(embeddings, clauses[demonstration]))
+            found |= zip(((text, demonstration) for text in texts), (1.0 - similarity).tolist(), strict=True)
+        return [found[pair] for pair in zip(completions, demonstrations, strict=True)]
+
+    def _embed(self, clauses: set[str]) -> dict[str, Float[np.ndarray, " dims"]]:
+        # Sorted: which clauses share a batch of the encoder must not depend on the order they came in. By length: a
+        # batch is padded to its longest.
+        new = sorted(clauses - self.kept.keys(), key=lambda clause: (len(clause), clause))
+        if not new:
+            return self.kept
+        encoded = self.encode(new)
+        self._require_usable(new, encoded)
+        return self.kept | dict(zip(new, encoded, strict=True))
+
+    def _require_usable(self, new: Sequence[str], encoded: Float[np.ndarray, "clauses dims"]) -> None:
+        finite = np.isfinite(encoded).all(axis=1)
+        if not finite.all():
+            raise ModelError(
+                f"{int((~finite).sum())} of {len(new)} embeddings are not finite; check the weights of models.encoder, "
+                "or name another"
+            )
+        if other := {len(vector) for vector in self.kept.values()} - {encoded.shape[1]}:
+            raise ModelError(
+                f"the text encoder gives embeddings of {encoded.shape[1]} numbers, and kept ones have "
+                f"{', '.join(map(str, sorted(other)))}; all must be of one encoder: name the one that made the kept "
+                "embeddings as models.encoder, or start without them"
+            )
 
 
 def distances(
-    completions: Sequence[str],
-    demonstrations: Sequence[str],
-    encode: Encode,
-    *,
-    level: Literal["clauses", "whole"],
+    completions: Sequence[str], demonstrations: Sequence[str], encode: Encode, *, level: Level
 ) -> list[float]:
-    """D = 1 - W of each completion to its own demonstration; every distinct clause is encoded once."""
-    split = split_clauses if level == "clauses" else _whole
-    parts = [(split(c), split(d)) for c, d in zip(completions, demonstrations, strict=True)]
-    # Sorted: which texts share a batch of the encoder must not depend on the order they came in.
-    unique = sorted({clause for pair in parts for side in pair for clause in side})
-    embeddings = torch.from_numpy(encode(unique)) if unique else torch.zeros(0, 1)
-    index = {clause: row for row, clause in enumerate(unique)}
+    """D = 1 - W of each completion to its own demonstration, with nothing kept; see `ClauseEmbeddings`."""
+    return ClauseEmbeddings(encode, level=level).distances(completions, demonstrations)
 
-    def rows(clauses: list[str]) -> Tensor:
-        return embeddings[[index[clause] for clause in clauses]]
 
-    return [1.0 - clause_similarity(rows(completion), rows(demonstration)) for completion, demonstration in parts]
+def clause_similarity(
+    completions: Float[np.ndarray, "clauses dims"],
+    counts: Int[np.ndarray, " completions"],
+    demonstration: Float[np.ndarray, "demonstration_clauses dims"],
+) -> Float[np.ndarray, " completions"]:
+    """W = (1/K) sum_k max_l cos(c_k, e_l), clipped to [0, 1], of several completions to one demonstration.
+
+    A text without clauses is like nothing: W = 0.
+
+    Args:
+        completions: unit-length embeddings of the clauses of all completions, one completion after the other.
+        counts: K of each completion.
+        demonstration: unit-length embeddings of the demonstration's clauses.
+    """
+    if len(completions) == 0 or len(demonstration) == 0:
+        return np.zeros(len(counts))
+    best = (completions @ demonstration.T).max(axis=1)
+    sums = np.bincount(np.repeat(np.arange(len(counts)), counts), weights=best, minlength=len(counts))
+    return (sums / np.maximum(counts, 1)).clip(0.0, 1.0)
 
 
 def data_hardness(
@@ -87,6 +123,8 @@ def _whole(text: str) -> list[str]:
     return [text] if text.strip() else []
 
 
-def _is_fragment(clause: str) -> bool:
-    is_chinese = any("一" <= character <= "鿿" for character in clause)
-    return len(clause) < _MIN_CLAUSE_WORDS if is_chinese else len(clause.split()) < _MIN_CLAUSE_WORDS
+def _stack(
+    embeddings: Mapping[str, Float[np.ndarray, " dims"]], clauses: Sequence[str]
+) -> Float[np.ndarray, "clauses dims"]:
+    dims = len(next(iter(embeddings.values()), ()))  # no clauses need to have as many
+    return np.stack([embeddings[clause] for clause in clauses]) if clauses else np.zeros((0, dims))

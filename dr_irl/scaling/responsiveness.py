@@ -50,6 +50,8 @@ def responsiveness(
 
     An empty kept set gives aM_j = 1.
     """
+    # In double precision: the mean of equal gaps would be off by a rounding, and with tau = 0 none of them be kept.
+    gaps = gaps.double()
     mean = gaps.mean()
     kept = (gaps - mean) ** 2 <= gap_tolerance(gaps, tau)
     if not bool(kept.any()):

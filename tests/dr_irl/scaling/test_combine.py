@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dr_irl.scaling.combine import Combination, bound_factors, combine_factors
 
@@ -30,6 +32,12 @@ def test_factors_are_clipped() -> None:
 def test_factors_are_rescaled_after_clipping() -> None:
     found = bound_factors(torch.tensor([0.5, 1.0, 3.0]), clip=(0.8, 2.0), rescale=True)
     assert found.tolist() == pytest.approx([0.8 * 3 / 3.8, 3 / 3.8, 2 * 3 / 3.8])
+
+
+@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=5), st.floats(0.1, 1), st.floats(1, 10))
+def test_no_factor_leaves_the_bounds(alpha: list[float], low: float, high: float) -> None:
+    found = bound_factors(torch.tensor(alpha, dtype=torch.float64), clip=(low, high), rescale=False)
+    assert low <= found.min().item() and found.max().item() <= high
 
 
 def test_without_bounds_nothing_changes() -> None:

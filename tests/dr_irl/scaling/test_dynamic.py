@@ -51,6 +51,7 @@ rules = st.builds(
     combine=st.sampled_from(["product", "sum", "data", "model", "none"]),
     reference=st.sampled_from(["batch", "ema"]),
     tau=st.sampled_from(["mad", 0.5]),
+    clip=st.sampled_from([None, (0.8, 1.25)]),
     rescale=st.booleans(),
 )
 PAST = {"insult": 0.5}

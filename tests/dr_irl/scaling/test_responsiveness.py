@@ -1,6 +1,7 @@
 """Model responsiveness on gaps small enough to check by hand."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -52,6 +53,29 @@ def test_empty_kept_set_gives_one() -> None:
     # the mean, 21.2, is farther than tau from every gap
     found = responsiveness(torch.tensor([[0.0, 1.0, 2.0, 3.0, 100.0]]), reference=5.0, tau="mad")
     assert (found.factor, found.kept.any().item()) == (1.0, False)
+
+
+def test_outlier_that_moves_the_mean_by_less_than_tau_is_left_out_alone() -> None:
+    # median 2, median deviation 1, sqrt(tau) 4.45; mean 4.4: distances 4.4 3.4 2.4 1.4 11.6
+    found = responsiveness(torch.tensor([[0.0, 1.0, 2.0, 3.0, 16.0]]), reference=None, tau="mad")
+    assert found.kept.tolist() == [[True, True, True, True, False]]
+
+
+@pytest.mark.parametrize("tau", ["mad", 0.0])
+def test_identical_gaps_are_all_kept(tau: float | Literal["mad"]) -> None:
+    assert responsiveness(torch.full((2, 2), 0.5), reference=None, tau=tau).kept.all().item()
+
+
+def test_identical_gaps_are_compared_with_the_past() -> None:
+    found = responsiveness(torch.full((2, 2), 0.5), reference=0.25, tau="mad")
+    assert found.factor == pytest.approx(sigmoid(0.5) / sigmoid(0.25))
+
+
+@pytest.mark.parametrize("gap", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("tau", ["mad", 4.0])
+def test_gap_that_is_not_finite_leaves_the_factor_at_one(gap: float, tau: float | Literal["mad"]) -> None:
+    """GRPO refuses such rewards before this; were one to come through, no factor would be NaN."""
+    assert responsiveness(torch.tensor([[0.0, 1.0, gap]]), reference=0.5, tau=tau).factor == 1.0
 
 
 def test_new_category_starts_at_its_first_value() -> None:
