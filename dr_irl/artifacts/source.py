@@ -31,25 +31,32 @@ def module_hashes(modules: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def function_hash(location: str) -> str:
-    """Hash a function `module:name` and whatever of its own module it uses (16 hex digits).
+def function_hash(location: str, *, plumbing: Iterable[str] = ()) -> str:
+    """Hash a function `module:name` and whatever it uses of its own package's modules (16 hex digits).
+
+    Args:
+        location: of the function.
+        plumbing: modules of the package that shape nothing, and are not followed.
 
     Raises:
         ModuleNotFoundError: there is no such module.
         AttributeError: the module defines no such function.
     """
     module, _, name = location.partition(":")
-    defined = _definitions(module)
-    if name not in defined:
+    if name not in _definitions(module):
         raise AttributeError(f"cannot fingerprint {location!r}: {module} defines no {name!r}")
-    used: set[str] = set()
-    pending = [name]
+    used: set[tuple[str, str]] = set()
+    pending, closed = [(module, name)], set(plumbing)
     while pending:
-        current = pending.pop()
-        if current in defined and current not in used:
-            used.add(current)
-            pending += [node.id for node in ast.walk(defined[current]) if isinstance(node, ast.Name)]
-    return _hash("\n".join(ast.dump(defined[each]) for each in sorted(used)))
+        home, current = pending.pop()
+        if (home, current) in used or home in closed:
+            continue
+        if (definition := _definitions(home).get(current)) is not None:
+            used.add((home, current))
+            pending += [(home, node.id) for node in ast.walk(definition) if isinstance(node, ast.Name)]
+        elif (source := _own_imports(home).get(current)) is not None:
+            pending.append(source)
+    return _hash("\n".join(ast.dump(_definitions(home)[each]) for home, each in sorted(used)))
 
 
 @functools.cache
@@ -87,6 +94,18 @@ def _names(statement: ast.stmt) -> Iterator[str]:
             yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
         case ast.AnnAssign(target=ast.Name(id=name)):
             yield name
+
+
+@functools.cache
+def _own_imports(module: str) -> dict[str, tuple[str, str]]:
+    """Return what a module imports by name from its own package: name there -> module and name where it is from."""
+    package = module.split(".")[0]
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package
+        for alias in node.names
+    }
 
 
 @functools.cache

@@ -20,8 +20,11 @@ FILES = {
     "apart": "OTHER = 1\n",
     "errors": "MESSAGE = 'no'\n",
     "stages": (
-        "LIMIT = 3\n\ndef make():\n    return _cut(LIMIT)\n\ndef _cut(n):\n    return n\n\ndef other():\n    return 1\n"
+        "from throwaway.apart import OTHER as LEFT\nfrom throwaway.pipes import flow\n"
+        "LIMIT = 3\n\ndef make():\n    return flow(_cut(LIMIT))\n\ndef _cut(n):\n    from throwaway.deep import VALUE\n"
+        "    return n - VALUE\n\ndef other():\n    return LEFT + 1\n"
     ),
+    "pipes": "def flow(n):\n    return n\n",
 }
 
 
@@ -38,7 +41,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         for name in [module for module in sys.modules if module.split(".")[0] == "throwaway"]:
             monkeypatch.delitem(sys.modules, name)
         importlib.invalidate_caches()
-        for cached in (source._tree, source._imports, source._definitions, source._module_hash):
+        for cached in (source._tree, source._imports, source._own_imports, source._definitions, source._module_hash):
             cached.cache_clear()
 
     return write
@@ -52,11 +55,11 @@ def modules_that_differ(package: Callable[..., None], **changes: str) -> set[str
     return {name for name in before | after if before.get(name) != after.get(name)}
 
 
-def function_differs(package: Callable[..., None], old: str, new: str) -> bool:
+def function_differs(package: Callable[..., None], old: str, new: str, *, of: str = "stages") -> bool:
     package()
-    before = function_hash("throwaway.stages:make")
-    package(stages=FILES["stages"].replace(old, new))
-    return function_hash("throwaway.stages:make") != before
+    before = function_hash("throwaway.stages:make", plumbing=["throwaway.pipes"])
+    package(**{of: FILES[of].replace(old, new)})
+    return function_hash("throwaway.stages:make", plumbing=["throwaway.pipes"]) != before
 
 
 def test_comments_and_layout_do_not_count(package: Callable[..., None]) -> None:
@@ -86,14 +89,26 @@ def test_an_unknown_module_is_named() -> None:
         module_hashes(["dr_irl.nowhere"])
 
 
-@pytest.mark.parametrize(("old", "new"), [("_cut(LIMIT)", "-_cut(LIMIT)"), ("return n", "return -n"), ("3", "4")])
+@pytest.mark.parametrize(("old", "new"), [("_cut(LIMIT)", "-_cut(LIMIT)"), ("return n", "return -n "), ("3", "4")])
 def test_a_function_counts_with_what_it_uses_of_its_module(package: Callable[..., None], old: str, new: str) -> None:
     assert function_differs(package, old, new)
 
 
-@pytest.mark.parametrize(("old", "new"), [("return 1", "return 2"), ("LIMIT = 3", "LIMIT = 3  # three")])
+@pytest.mark.parametrize(("old", "new"), [("+ 1", "+ 2"), ("LIMIT = 3", "LIMIT = 3  # three")])
 def test_what_a_function_does_not_use_does_not_count(package: Callable[..., None], old: str, new: str) -> None:
     assert not function_differs(package, old, new)
+
+
+def test_a_function_counts_with_what_it_imports_from_its_package(package: Callable[..., None]) -> None:
+    assert function_differs(package, "1", "2", of="deep")
+
+
+def test_what_the_module_imports_for_another_function_does_not_count(package: Callable[..., None]) -> None:
+    assert not function_differs(package, "1", "2", of="apart")
+
+
+def test_plumbing_does_not_count(package: Callable[..., None]) -> None:
+    assert not function_differs(package, "return n", "return -n", of="pipes")
 
 
 def test_an_unknown_function_is_named() -> None:
