@@ -1,12 +1,15 @@
 """GRPO on dynamically scaled rewards: the loop.
 
 Departures from the paper, each an option: the demonstrations' categories take turns in a batch; a share of every
-batch is ordinary prompts (the guard); truncated completions count unless `mask_truncated`.
+batch is ordinary prompts (the guard); truncated completions count unless `mask_truncated`; groups whose rewards are
+all equal can be replaced by others of their category (`top_up`).
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,51 +17,39 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from dr_irl.checkpoint import (
-    NO_CHECKPOINTS,
-    Checkpoints,
-    Snapshot,
-    restore_training,
-    trainable_by_name,
-    training_snapshot,
-)
-from dr_irl.errors import DivergenceError
-from dr_irl.language.adapters import reference_active
-from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
-from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
-from dr_irl.language.masks import micro_batches
-from dr_irl.language.packing import Bundle, Packed, pack
+from dr_irl.categories import BENIGN
+from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot, restore_training, training_snapshot
+from dr_irl.errors import CollapseError, DivergenceError
 from dr_irl.language.sampling import Sample, Sampler
-from dr_irl.language.split import SplitDecoder
-from dr_irl.policy.advantages import group_advantages
-from dr_irl.policy.objective import clipped_surrogate, kl_estimate, sequence_means
+from dr_irl.policy.advantages import Spread, group_advantages, zero_variance
+from dr_irl.policy.alarms import AlarmRule, collapse_signs
+from dr_irl.policy.learner import Learner, UpdateRule
 from dr_irl.policy.readings import Clock, LoopState, headline, scaling_records, step_records
-from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts
+from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts, substitutes
+from dr_irl.records import StepRecord
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
 from dr_irl.scaling.responsiveness import reward_gaps
 from dr_irl.seeding import torch_generator
 
+logger = logging.getLogger(__name__)
+
+Distances = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""Completions, and the demonstration of each -> d."""
+
 
 @dataclass(frozen=True, slots=True)
-class Grpo:
+class Grpo(UpdateRule):
     """The options of the loop; see `GrpoSettings` for each one's meaning."""
 
     steps: int
     prompts_per_step: int
     group_size: int
     benign_ratio: float
-    learning_rate: float
-    kl_weight: float
-    clip: float
-    iterations: int
-    temperature: float
-    mask_truncated: bool
     zero_variance_tolerance: float
-    advantage_spread: Literal["group", "batch"]
-    max_grad_norm: float
-    micro_batch_tokens: int
-    adapted_layers: int
+    top_up: int
+    advantage_spread: Spread
+    alarms: AlarmRule | None = None
 
 
 class Alignment:
@@ -73,14 +64,23 @@ class Alignment:
         rule: ScalingRule,
         *,
         seed: int,
+        distances: Distances | None = None,
     ) -> None:
-        """Prepare the loop; `policy` is trained in place, its `reference` adapter (or none) is pi_ref."""
-        self.policy, self.tokenizer, self.panel = policy, tokenizer, panel
-        self.options, self.rule, self.seed = options, rule, seed
-        self.decoder = SplitDecoder(policy, upper_layers=options.adapted_layers)
+        """Prepare the loop.
+
+        Args:
+            policy: trained in place; its `reference` adapter (or none) is pi_ref.
+            tokenizer: of the policy.
+            panel: the reward models.
+            options: of GRPO.
+            rule: how advantages are scaled.
+            seed: every generator of the loop is derived from it.
+            distances: measures the policy's own completions at every step; None: prompts keep the distance they have.
+        """
+        self.learner = Learner(policy, tokenizer, options)
+        self.panel, self.options, self.rule, self.seed, self.distances = panel, options, rule, seed, distances
         self.state = LoopState()
-        self.parameters = trainable_by_name(policy)
-        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=options.learning_rate, weight_decay=0.0)
+        self._clock = Clock()
 
     def run(
         self,
@@ -104,7 +104,8 @@ class Alignment:
 
         Raises:
             DataError: the checkpoint is of another policy.
-            DivergenceError: the loss is not finite.
+            DivergenceError: a reward or the loss is not finite.
+            CollapseError: the policy shows a sign of collapse, and the alarms are set to stop.
         """
         schedule = schedule_prompts(
             [prompt.category for prompt in prompts],
@@ -114,40 +115,103 @@ class Alignment:
             generator=torch_generator(self.seed, "schedule"),
         )
         if (snapshot := checkpoints.load()) is not None:
-            restore_training(snapshot, self.parameters, self.optimiser)
+            restore_training(snapshot, self.learner.parameters, self.learner.optimiser)
             self.state = LoopState.from_json(snapshot.step, snapshot.state)
         while self.state.step < self.options.steps:
-            clock = Clock()
+            self._clock = Clock()
             refresh_sampler()
-            chosen = [prompts[row] for row in schedule[self.state.step]]
-            samples = sampler.sample(
-                [prompt.text for prompt in chosen],
-                per_prompt=self.options.group_size,
-                generator=torch_generator(self.seed, "rollouts", self.state.step),
-            )
-            clock.lap("seconds_sampling")
-            rollouts = self._score(chosen, samples)
-            clock.lap("seconds_scoring")
-            gaps = reward_gaps(rollouts.demonstration_rewards, rollouts.rewards)
-            factors = self._scale(rollouts, gaps)
-            clock.lap("seconds_scaling")
-            learned = self._learn(rollouts, factors)
-            clock.lap("seconds_learning")
-            tolerance = self.options.zero_variance_tolerance
-            records = step_records(self.state.step, rollouts, gaps, learned | clock.laps, judge, tolerance=tolerance)
-            self.state.finish_step(records, scaling_records(self.state.step, rollouts, gaps, factors), factors)
+            step = self.state.step
+            evidence: dict[str, Any] = {"step": step}
+            try:
+                records = self._step(prompts, schedule[step], sampler, judge, evidence)
+            except (DivergenceError, CollapseError) as error:
+                kept = checkpoints.after_failure(self._snapshot, evidence)
+                raise type(error)(f"GRPO stopped at step {step}: {error}; {kept}") from error
             checkpoints.after_step(self.state.step, self._snapshot)
             report(headline(records))
         return self.state
 
-    def _snapshot(self) -> Snapshot:
-        return training_snapshot(self.state.step, self.parameters, self.optimiser, self.state.to_json())
+    def _step(
+        self,
+        prompts: Sequence[TrainingPrompt],
+        chosen: Sequence[int],
+        sampler: Sampler,
+        judge: Callable[[str], bool | None],
+        evidence: dict[str, Any],
+    ) -> list[StepRecord]:
+        """Take one step: sample, score, scale, learn; `evidence` gets what a failure leaves to look at."""
+        rollouts, replaced = self._collect(prompts, chosen, sampler, evidence)
+        gaps = reward_gaps(rollouts.demonstration_rewards, rollouts.rewards)
+        factors = self._scale(prompts, rollouts, gaps)
+        scaling = scaling_records(self.state.step, rollouts, gaps, factors)
+        evidence["scaling"] = [asdict(record) for record in scaling]
+        advantages = group_advantages(
+            rollouts.rewards,
+            factors.alpha,
+            tolerance=self.options.zero_variance_tolerance,
+            spread=self.options.advantage_spread,
+        )
+        self._clock.lap("seconds_scaling")
+        rate_factor = hold_then_decay(self.state.step / self.options.steps)
+        learned = self.learner.learn(rollouts, advantages, rate_factor=rate_factor)
+        self._clock.lap("seconds_learning")
+        measured = learned | {"topped_up": float(replaced)} | self._clock.laps
+        tolerance = self.options.zero_variance_tolerance
+        records = step_records(self.state.step, rollouts, gaps, measured, judge, tolerance=tolerance)
+        self.state.finish_step(records, scaling, factors)
+        self._watch(records)
+        return records
+
+    def _collect(
+        self, prompts: Sequence[TrainingPrompt], chosen: Sequence[int], sampler: Sampler, evidence: dict[str, Any]
+    ) -> tuple[Rollouts, int]:
+        """Sample and score a group for each chosen prompt, and others for groups that teach nothing."""
+        rollouts = self._roll_out([prompts[row] for row in chosen], sampler, 0, evidence)
+        categories, used, at = [prompt.category for prompt in prompts], list(chosen), list(chosen)
+        replaced = 0
+        for attempt in range(1, self.options.top_up + 1):
+            equal = zero_variance(rollouts.rewards, tolerance=self.options.zero_variance_tolerance).tolist()
+            draws = torch_generator(self.seed, "substitutes", self.state.step, attempt)
+            found = substitutes(categories, used, [row for row, e in zip(at, equal, strict=True) if e], generator=draws)
+            if not found:
+                break
+            places = [place for place, row in enumerate(at) if row in found and equal[place]]
+            others = self._roll_out([prompts[found[at[place]]] for place in places], sampler, attempt, evidence)
+            rollouts = rollouts.replace_groups(places, others)
+            for place in places:
+                at[place] = found[at[place]]
+            used += found.values()
+            replaced += len(places)
+        return rollouts, replaced
+
+    def _roll_out(
+        self, prompts: Sequence[TrainingPrompt], sampler: Sampler, attempt: int, evidence: dict[str, Any]
+    ) -> Rollouts:
+        samples = sampler.sample(
+            [prompt.text for prompt in prompts],
+            per_prompt=self.options.group_size,
+            generator=torch_generator(self.seed, "rollouts", self.state.step, *([attempt] if attempt else [])),
+        )
+        self._clock.lap("seconds_sampling")
+        evidence.setdefault("groups", []).extend(
+            {"prompt_id": prompt.id, "category": prompt.category, "completions": [s.text for s in group]}
+            for prompt, group in zip(prompts, samples, strict=True)
+        )
+        rollouts = self._score(prompts, samples)
+        self._clock.lap("seconds_scoring")
+        return rollouts
 
     def _score(self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]]) -> Rollouts:
         group = self.options.group_size
         rows = [(p.category, p.text, s.text) for p, g in zip(prompts, samples, strict=True) for s in g]
         rows += [(p.category, p.text, p.demonstration) for p in prompts]
         scores = self.panel.score(*(list(column) for column in zip(*rows, strict=True)))
+        if not bool((finite := scores.isfinite()).all()):
+            at = sorted({rows[row][0] for row in (~finite).nonzero()[:, 0].tolist()})
+            raise DivergenceError(
+                f"{int((~finite).sum())} of {len(scores)} rewards are not finite, of {', '.join(at)}; "
+                "train these reward models again with a lower reward.learning_rate"
+            )
         return Rollouts(
             prompts=prompts,
             samples=samples,
@@ -155,90 +219,47 @@ class Alignment:
             demonstration_rewards=scores[-len(prompts) :],
         )
 
-    def _scale(self, rollouts: Rollouts, gaps: Float[Tensor, "prompts group"]) -> Factors:
-        own = torch.tensor([prompt.distance for prompt in rollouts.prompts])
-        category = torch.tensor([prompt.category_distance for prompt in rollouts.prompts])
-        categories = [prompt.category for prompt in rollouts.prompts]
-        return scale_factors(self.rule, categories, (own, category), gaps, self.state.mean_gaps)
+    def _scale(
+        self, prompts: Sequence[TrainingPrompt], rollouts: Rollouts, gaps: Float[Tensor, "prompts group"]
+    ) -> Factors:
+        batch = rollouts.prompts
+        own, category = [p.distance for p in batch], [p.category_distance for p in batch]
+        if self.distances is not None:
+            self._measure(rollouts, self.distances)
+            latest = [(p.category, self.state.distances.get(p.id, p.distance)) for p in prompts]
+            means = {name: fmean(d for other, d in latest if other == name) for name, _ in latest}
+            own = [self.state.distances.get(p.id, p.distance) for p in batch]
+            category = [means[p.category] for p in batch]
+        distances = torch.tensor(own), torch.tensor(category)
+        return scale_factors(self.rule, [p.category for p in batch], distances, gaps, self.state.mean_gaps)
 
-    def _learn(self, rollouts: Rollouts, factors: Factors) -> dict[str, float]:
-        """Update the policy on one batch of completions; returns what is logged."""
-        options = self.options
-        advantages = group_advantages(
-            rollouts.rewards, factors.alpha, tolerance=options.zero_variance_tolerance, spread=options.advantage_spread
-        )
-        batches = self._batches(rollouts, advantages)
-        logged: dict[str, float] = {}
-        for _ in range(options.iterations):
-            self._set_learning_rate()
-            self.optimiser.zero_grad()
-            logged = dict.fromkeys(("loss", "kl", "entropy"), 0.0)
-            for batch in batches:
-                current = self._logprobs(batch.packed, batch.features)
-                if batch.old is None:
-                    batch.old = current.logprobs.detach()
-                surrogate = clipped_surrogate(current.logprobs, batch.old, batch.advantages, clip=options.clip)
-                kl = kl_estimate(current.logprobs, batch.reference)
-                answer = batch.packed.answer
-                loss = (sequence_means(options.kl_weight * kl - surrogate, answer) * batch.weights).sum()
-                loss.backward()
-                logged["loss"] += loss.item()
-                logged["kl"] += float((sequence_means(kl.detach(), answer) * batch.weights).sum())
-                logged["entropy"] += float((sequence_means(current.entropy, answer) * batch.weights).sum())
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), options.max_grad_norm)
-            logged["grad_norm"] = float(norm)
-            if not torch.isfinite(norm):
-                raise DivergenceError(
-                    f"the gradient is not finite at step {self.state.step} (loss {logged['loss']}); "
-                    "lower grpo.learning_rate"
-                )
-            self.optimiser.step()
-        return logged
+    def _measure(self, rollouts: Rollouts, distances: Distances) -> None:
+        """Note how far the policy's completions are from the demonstrations now; a benign prompt has no distance."""
+        groups = zip(rollouts.prompts, rollouts.samples, strict=True)
+        pairs = [(p, sample.text) for p, group in groups for sample in group if p.category != BENIGN]
+        found = distances([text for _, text in pairs], [prompt.demonstration for prompt, _ in pairs])
+        by_prompt: dict[str, list[float]] = {}
+        for (prompt, _), distance in zip(pairs, found, strict=True):
+            by_prompt.setdefault(prompt.id, []).append(distance)
+        self.state.distances |= {name: fmean(values) for name, values in by_prompt.items()}
 
-    def _logprobs(self, packed: Packed, features: Float[Tensor, "rows length hidden"]) -> AnswerLogprobs:
-        states = self.decoder.states(features, packed)
-        return answer_logprobs(
-            states, self.policy.get_output_embeddings(), packed, temperature=self.options.temperature
-        )
+    def _watch(self, records: Sequence[StepRecord]) -> None:
+        """Warn of signs of collapse, or stop at them; the step is done, and the same command goes on after it."""
+        if self.options.alarms is None or not (signs := collapse_signs(records, self.options.alarms)):
+            return
+        sentence = "; ".join(signs)
+        if self.options.alarms.action == "stop":
+            raise CollapseError(
+                f"{sentence}; raise grpo.benign_ratio or grpo.kl_weight, lower grpo.learning_rate, "
+                "or set grpo.alarm to warn, which goes on from here"
+            )
+        logger.warning("GRPO step %d: %s", records[0].step, sentence)
 
-    @torch.no_grad()
-    def _batches(self, rollouts: Rollouts, advantages: Float[Tensor, "prompts group"]) -> list["_Batch"]:
-        """Lay the groups out in micro-batches, with what does not change while the policy learns from them."""
-        questions = prompt_ids(self.tokenizer, [prompt.text for prompt in rollouts.prompts])
-        bundles = [
-            Bundle(question, [sample.token_ids for sample in group])
-            for question, group in zip(questions, rollouts.samples, strict=True)
-        ]
-        masked = self.options.mask_truncated
-        counts = torch.tensor([[float(not (masked and s.truncated)) for s in group] for group in rollouts.samples])
-        counts /= counts.numel()
-        batches: list[_Batch] = []
-        pad, shared = padding_id(self.tokenizer), preamble_length(self.tokenizer)
-        for rows in micro_batches([len(bundle) - shared for bundle in bundles], self.options.micro_batch_tokens):
-            packed = pack([bundles[row] for row in rows], pad=pad, shared=shared, device=self.policy.device)
-            features = self.decoder.features(packed)
-            with reference_active(self.policy):
-                reference = self._logprobs(packed, features).logprobs
-            placed = advantages[rows].flatten().to(packed.ids.device), counts[rows].flatten().to(packed.ids.device)
-            batches.append(_Batch(packed, features, reference, *placed))
-        return batches
-
-    def _set_learning_rate(self) -> None:
-        """Hold the rate for the first half, then let it fall linearly to a tenth."""
-        done = self.state.step / self.options.steps
-        factor = 1.0 if done < 0.5 else 1.0 - 0.9 * (done - 0.5) / 0.5
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.options.learning_rate * factor
+    def _snapshot(self) -> Snapshot:
+        learner = self.learner
+        return training_snapshot(self.state.step, learner.parameters, learner.optimiser, self.state.to_json())
 
 
-@dataclass
-class _Batch:
-    packed: Packed
-    features: Float[Tensor, "rows length hidden"]
-    reference: Float[Tensor, "answers tokens"]
-    """log pi_ref."""
-    advantages: Float[Tensor, " answers"]
-    weights: Float[Tensor, " answers"]
-    """Each completion's share of the loss."""
-    old: Float[Tensor, "answers tokens"] | None = None
-    """log pi when the completions were sampled; set by the first pass."""
+def hold_then_decay(progress: float) -> float:
+    """Learning-rate factor: 1 for the first half of the steps, then linear towards a tenth."""
+    return 1.0 if progress < 0.5 else 1.0 - 0.9 * (progress - 0.5) / 0.5

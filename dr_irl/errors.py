@@ -37,6 +37,10 @@ class DivergenceError(DrIrlError):
     """Raised when a loss or reward is not finite."""
 
 
+class CollapseError(DrIrlError):
+    """Raised when a policy shows a sign of collapse, and is to stop there."""
+
+
 class InterruptedRunError(DrIrlError):
     """Raised when a run was asked to stop, and did so at the next step."""
 

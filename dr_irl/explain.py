@@ -20,7 +20,7 @@ def _problem(detail: Any, root: type[BaseModel]) -> tuple[str, str, str]:
     """Return the setting's name, how its line starts, and what is wrong."""
     section, path = _locate(detail["loc"], root)
     name = ".".join(path)
-    is_item = path[-1].isdecimal()
+    is_item = bool(path) and path[-1].isdecimal()
     match detail["type"]:
         case "extra_forbidden":
             return name, f"setting {name!r} is unknown; ", f"allowed here: {', '.join(section.model_fields)}"
@@ -28,8 +28,8 @@ def _problem(detail: Any, root: type[BaseModel]) -> tuple[str, str, str]:
             return name, f"setting {'.'.join(path[:-1])} = {detail['input']!r}: ", f"item {path[-1]} is missing"
         case "missing":
             return name, f"setting {name!r} ", "is missing from the profile"
-        case "value_error":  # a rule between settings of one section: its words name them and their values
-            return name, f"setting {name}: ", str(detail["ctx"]["error"])
+        case "value_error":  # a rule between settings: its words name them and their values
+            return name, f"setting {name}: " if name else "", str(detail["ctx"]["error"])
         case "model_type":
             return name, f"setting {name} = {detail['input']!r}: ", "a section of named settings is needed"
     message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}"

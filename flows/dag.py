@@ -45,7 +45,11 @@ def build_dag(settings: Settings) -> Dag:
         Node(stages.HARDNESS, _same("balance", "completions"), after=wide),
         Node(stages.PANEL, _same(*(node.stage.path(node.variant) for node in rewards))),
         Node(stages.PANEL_REPORT, _same("balance", "completions", "panel", *single), after=["hardness"]),
-        Node(stages.GRPO, _same("balance", "hardness", *start, "panel"), after=["panel-report"]),
+        Node(
+            stages.GRPO if settings.alignment.engine == "native" else stages.TRL_GRPO,
+            _same("balance", "hardness", *start, "panel", *(single if settings.grpo.reward_models == "single" else [])),
+            after=["panel-report"],
+        ),
         Node(stages.EVALUATION, _same("balance"), "unaligned", after=["grpo"]),
         *(
             Node(stages.EVALUATION, _same("balance") | {"adapter": name}, name, after=["evaluation/unaligned"])

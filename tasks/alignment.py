@@ -7,7 +7,7 @@ from statistics import fmean
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from dr_irl.alignment import Alignment, Grpo
+from dr_irl.alignment import Alignment, Distances, Grpo
 from dr_irl.categories import BENIGN
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import refusal_by_wording
@@ -20,13 +20,15 @@ from dr_irl.language.adapters import (
     share_weights,
 )
 from dr_irl.language.sampling import CachedPrefixSampler
+from dr_irl.policy.alarms import AlarmRule
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
 from dr_irl.scaling.dynamic import ScalingRule
+from dr_irl.scaling.hardness import ClauseEmbeddings
 from dr_irl.seeding import torch_generator
 from tasks.caching import Inputs, Job
 from tasks.contents import ADAPTER, HARDNESS, SCALING, STEPS, read_examples
-from tasks.models import base_policy
+from tasks.models import base_policy, text_encoder, unit_embeddings
 from tasks.reward import load_panel
 
 
@@ -35,10 +37,17 @@ def alignment(folder: Path, job: Job) -> None:
     settings = job.settings
     base, tokenizer = base_policy(settings)
     sampled = share_weights(base)
-    policy = _starting_policy(base, settings, job.inputs)
-    options = Grpo(**settings.grpo.model_dump(exclude={"lora_rank", "target_modules", "checkpoint_every"}))
-    rule = ScalingRule(**settings.scaling.model_dump())
-    loop = Alignment(policy, tokenizer, load_panel(job), options, rule, seed=settings.seed)
+    policy = starting_policy(base, settings, job.inputs)
+    options = loop_options(settings)
+    loop = Alignment(
+        policy,
+        tokenizer,
+        load_panel(job),
+        options,
+        ScalingRule(**settings.scaling.model_dump()),
+        seed=settings.seed,
+        distances=own_distances(settings),
+    )
     sampler = CachedPrefixSampler(
         sampled,
         tokenizer,
@@ -58,6 +67,23 @@ def alignment(folder: Path, job: Job) -> None:
     save_adapter(policy, POLICY, folder / ADAPTER)
     StepRecord.write(state.logged, folder / STEPS)
     ScalingRecord.write(state.scaling, folder / SCALING)
+
+
+def loop_options(settings: Settings) -> Grpo:
+    """Unpack what the loop needs."""
+    grpo = settings.grpo
+    limits = AlarmRule(grpo.alarm, grpo.max_commonest_prefix, grpo.min_entropy) if grpo.alarm != "off" else None
+    elsewhere = {"lora_rank", "target_modules", "checkpoint_every", "reward_models"}
+    elsewhere |= {"alarm", "max_commonest_prefix", "min_entropy"}
+    return Grpo(**grpo.model_dump(exclude=elsewhere), max_tokens=settings.completions.max_new_tokens, alarms=limits)
+
+
+def own_distances(settings: Settings) -> Distances | None:
+    """Measure the policy's own completions where these settings ask for it; demonstrations are encoded once."""
+    if settings.hardness.source == "reference":
+        return None
+    embeddings = ClauseEmbeddings(unit_embeddings(text_encoder(settings)), level=settings.hardness.level)
+    return embeddings.distances
 
 
 def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
@@ -82,10 +108,15 @@ def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
     ]
 
 
-def _starting_policy(base: PreTrainedModel, settings: Settings, inputs: Inputs) -> PeftModel:
+def starting_policy(base: PreTrainedModel, settings: Settings, inputs: Inputs) -> PeftModel:
     """Start from the warm start, which is then the reference, or from a fresh adapter on the base policy."""
     if "warm-start" in inputs:
         return load_policy_adapter(base, inputs.folder("warm-start") / ADAPTER)
+    return fresh_policy(base, settings)
+
+
+def fresh_policy(base: PreTrainedModel, settings: Settings) -> PeftModel:
+    """Put an untrained adapter on the base policy."""
     return add_policy_adapter(
         base,
         rank=settings.grpo.lora_rank,

@@ -114,6 +114,8 @@ def stage_task(stage: Stage) -> Task[..., Any]:
             refs = _refs(store, inputs)
             job = Job(settings, Inputs(store, refs), variant, progress, store.checkpoint(ref))
             _build(stage, store, identity, job, rebuild=rebuild)
+            if stage.page:
+                _import(stage.page)(store.fetch(ref))
         give_back_memory()
         return Completed(data=found, message=f"{ref.stage} {ref.fingerprint} built")
 
@@ -144,8 +146,12 @@ def import_maker(stage: Stage) -> Make:
 
     Before tasks run in threads: two threads that import transformers at once find half of it missing.
     """
-    module, _, name = stage.make.partition(":")
-    return cast(Make, getattr(importlib.import_module(module), name))
+    return cast(Make, _import(stage.make))
+
+
+def _import(entry: str) -> Callable[..., None]:
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> None:

@@ -105,8 +105,16 @@ def panel_report(folder: Path, job: Job) -> None:
 
 
 def load_panel(job: Job) -> RewardPanel:
-    """Load the panel that a job was given."""
-    return RewardPanel.load(job.inputs.folder("panel"), device=job.settings.models.device)
+    """Load the reward models that GRPO was given."""
+    return RewardPanel.assemble(panel_folders(job), device=job.settings.models.device)
+
+
+def panel_folders(job: Job) -> dict[str, Path]:
+    """Return category -> folder of the model that rewards its prompts: its own, or one for all harm categories."""
+    folders = {path.name: path for path in sorted(job.inputs.folder("panel").iterdir()) if path.is_dir()}
+    if job.settings.grpo.reward_models == "single":
+        folders |= dict.fromkeys(HARM_CATEGORIES, job.inputs.folder(f"reward/{SINGLE}"))
+    return folders
 
 
 def reward_folders(inputs: Inputs) -> dict[str, Path]:

@@ -18,6 +18,9 @@ from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.language.resolve import model_identity
 
+_PLUMBING = ("tasks.caching", "tasks.checkpoints", "tasks.interruption", "tasks.stages")
+"""Modules of tasks that no artifact depends on."""
+
 Reads = Callable[[Settings, str], Mapping[str, Any]]
 
 
@@ -35,6 +38,8 @@ class Stage:
     """(settings, variant) -> the settings that shape its output, and no others."""
     single_thread: bool = False
     """Run torch on one thread, because several of these run side by side."""
+    page: str = ""
+    """The function that shows, on the page of the run, the folder that was built, `module:name`; none by default."""
 
     def path(self, variant: str) -> str:
         """Return the name of one of its artifacts: `hardness`, or `reward/insult`."""
@@ -50,7 +55,7 @@ class Stage:
 
 @functools.cache
 def _source(make: str, modules: tuple[str, ...]) -> Mapping[str, str]:
-    return {make: function_hash(make)} | module_hashes(modules)
+    return {make: function_hash(make, plumbing=_PLUMBING)} | module_hashes(modules)
 
 
 def _policy(settings: Settings) -> dict[str, Any]:
@@ -148,7 +153,7 @@ HARDNESS = Stage(
     "hardness",
     "tasks.hardness:hardness",
     (*_MODEL_CODE, "dr_irl.scaling.hardness"),
-    lambda s, _: {"hardness": s.hardness.model_dump(), "models": _encoder(s)},
+    lambda s, _: {"hardness": _some(s.hardness, "level"), "models": _encoder(s)},
     single_thread=True,
 )
 PANEL = Stage(
@@ -168,18 +173,34 @@ PANEL_REPORT = Stage(
         "models": _policy(s),
     },
 )
+
+
+def _grpo(settings: Settings, _: str) -> dict[str, Any]:
+    measures = settings.hardness.source == "policy"
+    return {
+        "seed": settings.seed,
+        "grpo": settings.grpo.model_dump(exclude={"checkpoint_every", "alarm", "max_commonest_prefix", "min_entropy"}),
+        "alignment": settings.alignment.model_dump(),
+        "scaling": settings.scaling.model_dump(),
+        "hardness": settings.hardness.model_dump() if measures else {},
+        "completions": _some(settings.completions, "max_new_tokens"),
+        "models": _policy(settings) | (_encoder(settings) if measures else {}),
+    }
+
+
 GRPO = Stage(
     "grpo",
     "tasks.alignment:alignment",
     (*_MODEL_CODE, "dr_irl.alignment", "dr_irl.evaluation.judges"),
-    lambda s, _: {
-        "seed": s.seed,
-        "grpo": _shaping(s.grpo),
-        "scaling": s.scaling.model_dump(),
-        "completions": _some(s.completions, "max_new_tokens"),
-        "models": _policy(s),
-    },
+    _grpo,
+    page="tasks.run_page:show_scaling",
 )
+TRL_GRPO = replace(
+    GRPO,
+    make="tasks.alignment_trl:align_with_trl",
+    modules=(*_MODEL_CODE, "dr_irl.alignment", "dr_irl.integrations.trl", "dr_irl.evaluation.judges"),
+)
+"""The same, by TRL's trainer."""
 EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from dr_irl.errors import DataError
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
 from dr_irl.language.masks import pad_left, positions
 
@@ -57,8 +58,12 @@ class CachedPrefixSampler:
 
         One uniform number is drawn beforehand for every token that may be sampled, so that neither batching nor
         rows that finish early shift the numbers of the others.
+
+        Raises:
+            DataError: a prompt leaves no room for an answer in the model's context.
         """
         ids = prompt_ids(self.tokenizer, prompts)
+        self._check_room(ids)
         uniforms = torch.rand(len(ids), per_prompt, self.max_new_tokens, generator=generator, dtype=torch.float64)
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         at_once = max(1, self.rows_at_once // per_prompt)
@@ -70,6 +75,14 @@ class CachedPrefixSampler:
                 found[index] = [self._to_sample(r) for r in rows[position * per_prompt : (position + 1) * per_prompt]]
             self.report(sum(map(len, rows)))
         return [found[index] for index in range(len(ids))]
+
+    def _check_room(self, prompts: Sequence[Sequence[int]]) -> None:
+        longest, context = max(map(len, prompts), default=0), int(self.model.config.max_position_embeddings)
+        if longest + self.max_new_tokens > context:
+            raise DataError(
+                f"a prompt of {longest} tokens and an answer of up to {self.max_new_tokens} exceed the model's context "
+                f"of {context} tokens; shorten it, or lower sources.max_prompt_characters, which drops such prompts"
+            )
 
     def _decode(self, prompts: list[list[int]], uniforms: Float64[Tensor, "rows max_new_tokens"]) -> list[list[int]]:
         """Decode one batch; with G completions per prompt, row r completes prompt r // G."""

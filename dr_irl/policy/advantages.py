@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Spread = Literal["group", "batch", "none"]
 
 _EPSILON = 1e-4
 
@@ -18,7 +21,7 @@ def group_advantages(
     alpha: Float[Tensor, " prompts"],
     *,
     tolerance: float,
-    spread: Literal["group", "batch"] = "group",
+    spread: Spread = "group",
 ) -> Float[Tensor, "prompts group"]:
     """A_ik = a_i (R_ik - mean_k R_ik) / (std R + eps); zero where a group's rewards are all equal.
 
@@ -30,9 +33,15 @@ def group_advantages(
         tolerance: rewards of a group that lie within it count as equal.
         spread: `group` divides by std_k R_ik, as published, which makes a group whose answers are all alike count as
             much as one that holds a refusal and an answer; `batch` divides by the root mean square of all centred
-            rewards, which leaves groups their weight.
+            rewards, which leaves groups their weight; `none` divides by nothing (arXiv 2503.20783).
     """
     centred = rewards - rewards.mean(dim=1, keepdim=True)
-    std = rewards.std(dim=1, keepdim=True) if spread == "group" else centred.square().mean().sqrt()
-    scaled = alpha[:, None] * centred / (std + _EPSILON)
+    match spread:
+        case "group":
+            divisor = rewards.std(dim=1, keepdim=True) + _EPSILON
+        case "batch":
+            divisor = centred.square().mean().sqrt() + _EPSILON
+        case "none":
+            divisor = torch.ones((), dtype=rewards.dtype)
+    scaled = alpha[:, None] * centred / divisor
     return scaled.masked_fill(zero_variance(rewards, tolerance=tolerance)[:, None], 0.0)

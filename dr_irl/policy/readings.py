@@ -34,6 +34,8 @@ class LoopState:
     mean_gaps: dict[str, float] = field(default_factory=dict)
     logged: list[StepRecord] = field(default_factory=list)
     scaling: list[ScalingRecord] = field(default_factory=list)
+    distances: dict[str, float] = field(default_factory=dict)
+    """Prompt -> mean d of the completions that the policy gave last, where they are measured."""
 
     def finish_step(self, logged: list[StepRecord], scaling: list[ScalingRecord], factors: Factors) -> None:
         """Keep what one step leaves behind, and count it."""
@@ -48,6 +50,7 @@ class LoopState:
             "mean_gaps": self.mean_gaps,
             "logged": [list(astuple(record)) for record in self.logged],
             "scaling": [list(astuple(record)) for record in self.scaling],
+            "distances": self.distances,
         }
 
     @classmethod
@@ -58,6 +61,7 @@ class LoopState:
             mean_gaps=dict(state["mean_gaps"]),
             logged=[StepRecord(*values) for values in state["logged"]],
             scaling=[ScalingRecord(*values) for values in state["scaling"]],
+            distances=dict(state["distances"]),
         )
 
 
@@ -71,9 +75,9 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """End the part `name` and start the next."""
+        """End the part `name` and start the next; a part that comes again is added up."""
         now = time.perf_counter()
-        self.laps[name] = now - self._last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now
 
 

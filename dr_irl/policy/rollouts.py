@@ -1,6 +1,6 @@
 """Which prompts a step trains on, and the completions sampled for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,18 @@ class Rollouts:
         """All samples; row r belongs to prompt r // G."""
         return [sample for group in self.samples for sample in group]
 
+    def replace_groups(self, rows: Sequence[int], others: "Rollouts") -> "Rollouts":
+        """Put the groups of `others` in the place of some of these, in order; the tensors are copies."""
+        place = {row: position for position, row in enumerate(rows)}
+        rewards, demonstration_rewards = self.rewards.clone(), self.demonstration_rewards.clone()
+        rewards[list(rows)], demonstration_rewards[list(rows)] = others.rewards, others.demonstration_rewards
+        return Rollouts(
+            prompts=[others.prompts[place[row]] if row in place else p for row, p in enumerate(self.prompts)],
+            samples=[others.samples[place[row]] if row in place else s for row, s in enumerate(self.samples)],
+            rewards=rewards,
+            demonstration_rewards=demonstration_rewards,
+        )
+
 
 def schedule_prompts(
     categories: Sequence[str], *, steps: int, per_step: int, benign_ratio: float, generator: torch.Generator
@@ -72,6 +84,30 @@ def schedule_prompts(
         chosen.extend(next(streams[BENIGN]) for _ in range(benign_per_step))
         schedule.append(chosen)
     return schedule
+
+
+def substitutes(
+    categories: Sequence[str], used: Sequence[int], replaced: Sequence[int], *, generator: torch.Generator
+) -> Mapping[int, int]:
+    """Draw another prompt of the same category for each of `replaced`; one for which none is left stays out.
+
+    Args:
+        categories: category of each available prompt.
+        used: positions that this step has had already.
+        replaced: those among them that get a substitute.
+        generator: draws.
+
+    Returns:
+        Replaced position -> its substitute; no two get the same.
+    """
+    taken, found = set(used), dict[int, int]()
+    for row in replaced:
+        free = [other for other in _positions(categories, categories[row]) if other not in taken]
+        draw = float(torch.rand((), generator=generator))
+        if free:
+            found[row] = free[int(draw * len(free))]
+            taken.add(found[row])
+    return found
 
 
 def _positions(categories: Sequence[str], name: str) -> list[int]:

@@ -122,3 +122,19 @@ def test_a_profile_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
 def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read as UTF-8"):
         load_settings(profile(tmp_path, b"\xff\xfe"))
+
+
+def test_one_reward_model_for_all_has_to_be_trained() -> None:
+    with pytest.raises(SettingsError, match=r"grpo.reward_models = single needs reward.single_baseline = true"):
+        load_settings("demo", {"grpo.reward_models": "single", "reward.single_baseline": False})
+
+
+def test_native_loop_is_one_process() -> None:
+    with pytest.raises(SettingsError, match=r"num_processes = 2 needs engine = trl"):
+        load_settings("demo", {"alignment.num_processes": 2})
+
+
+@pytest.mark.parametrize(("path", "value"), [("grpo.group_size", 1), ("grpo.loss_type", "ppo"), ("grpo.alarm", "on")])
+def test_setting_of_the_loop_out_of_range_is_refused(path: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=path):
+        load_settings("demo", {path: value})

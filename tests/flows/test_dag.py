@@ -53,6 +53,17 @@ def test_the_policy_is_rewarded_by_the_panel_alone(dag: Dag) -> None:
     assert set(dag["grpo"].inputs) == {"balance", "hardness", "warm-start", "panel"}
 
 
+def test_one_model_rewards_the_policy_where_that_is_asked() -> None:
+    single = build_dag(load_settings("smoke", {"grpo.reward_models": "single"}))
+    assert SINGLE_REWARD in single["grpo"].inputs
+
+
+def test_grpo_is_the_same_node_whoever_trains() -> None:
+    dags = [build_dag(load_settings("smoke", {"alignment.engine": engine})) for engine in ("native", "trl")]
+    assert dags[0]["grpo"].inputs == dags[1]["grpo"].inputs
+    assert dags[0]["grpo"].stage.make != dags[1]["grpo"].stage.make
+
+
 def test_without_ordinary_prompts_there_is_no_guard() -> None:
     assert "reward/benign" not in build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
 

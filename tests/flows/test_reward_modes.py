@@ -50,3 +50,14 @@ def test_without_the_guard_seven_reward_models_train_a_policy(tmp_path: Path, pr
     store = Store(str(tmp_path / "store"), read_only=True)
     panel = RewardPanel.load(store.fetch(load_run(store, "latest").artifacts["panel"]))
     assert set(panel.categories) == set(HARM_CATEGORIES)
+
+
+@pytest.mark.slow
+def test_one_reward_model_for_all_harm_categories_trains_a_policy(tmp_path: Path, prefect_home: Path) -> None:
+    done = run(tmp_path / "store", "--set", "grpo.reward_models=single")
+    assert done.returncode == 0, done.stderr
+    store = Store(str(tmp_path / "store"), read_only=True)
+    record = load_run(store, "latest")
+    single, rewarded = store.fetch(record.artifacts["reward/single"]), store.manifest(record.artifacts["grpo"]).inputs
+    assert rewarded["reward/single"] == record.artifacts["reward/single"].fingerprint
+    assert RewardPanel.assemble({"single": single}).categories == ("single",)

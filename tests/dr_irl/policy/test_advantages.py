@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_irl.policy.advantages import group_advantages, zero_variance
+from dr_irl.policy.advantages import Spread, group_advantages, zero_variance
 
 groups = st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5)
 
@@ -45,3 +45,16 @@ def test_spread_of_the_batch_leaves_groups_their_weight() -> None:
 def test_groups_of_zero_variance_are_told() -> None:
     rewards = torch.tensor([[1.0, 1.0], [1.0, 1.5]])
     assert zero_variance(rewards, tolerance=0.1).tolist() == [True, False]
+
+
+def test_advantages_without_a_spread_are_the_centred_rewards() -> None:
+    found = group_advantages(torch.tensor([[1.0, 3.0]]), torch.tensor([2.0]), tolerance=0.0, spread="none")
+    assert found.tolist() == [[-2.0, 2.0]]
+
+
+@given(groups, st.sampled_from(["group", "batch", "none"]))
+def test_advantages_follow_their_groups_when_these_change_places(rewards: list[list[float]], spread: Spread) -> None:
+    values, alpha = torch.tensor(rewards, dtype=torch.float64), torch.arange(1.0, len(rewards) + 1).double()
+    found = group_advantages(values, alpha, tolerance=1e-4, spread=spread)
+    turned = group_advantages(values.flip(0), alpha.flip(0), tolerance=1e-4, spread=spread)
+    torch.testing.assert_close(turned.flip(0), found)

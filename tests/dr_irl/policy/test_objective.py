@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_irl.policy.objective import clipped_surrogate, kl_estimate, sequence_means
+from dr_irl.policy.objective import LossType, clipped_surrogate, kl_estimate, sequence_means, token_weights
 
 logits = st.lists(st.floats(-4, 4), min_size=4, max_size=4)
 
@@ -86,3 +86,47 @@ def test_sequence_means_leave_padding_out() -> None:
 
 def test_sequence_without_tokens_has_mean_zero() -> None:
     assert sequence_means(torch.tensor([[7.0]]), torch.tensor([[False]])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected"),
+    [
+        (1.25, 1.0, 1.25),  # room upwards to 1.3
+        (1.5, 1.0, 1.3),
+        (0.5, -1.0, -0.8),  # downwards the bound stays
+    ],
+)
+def test_upper_bound_of_the_ratio_can_be_another(ratio: float, advantage: float, expected: float) -> None:
+    new = torch.tensor([[math.log(ratio)]])
+    found = clipped_surrogate(new, torch.zeros_like(new), torch.tensor([advantage]), clip=0.2, clip_high=0.3)
+    assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "expected"),
+    [
+        ("grpo", [1 / (3 * 2), 1 / (3 * 8), 1 / 3]),  # each of 3 completions weighs a third
+        ("dr_grpo", [1 / (3 * 10)] * 3),  # whatever their length, out of 10
+        ("dapo", [1 / 10] * 3),  # 2 + 8 + 0 tokens
+    ],
+)
+def test_token_weights_by_hand(loss_type: LossType, expected: list[float]) -> None:
+    found = token_weights(torch.tensor([2, 8, 0]), loss_type=loss_type, max_tokens=10)
+    assert found.tolist() == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.sampled_from(["grpo", "dapo"]))
+def test_weights_of_all_tokens_sum_to_one(lengths: list[int], loss_type: LossType) -> None:
+    counts = torch.tensor(lengths)
+    found = token_weights(counts, loss_type=loss_type, max_tokens=20)
+    assert float((found * counts).sum()) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+def test_completions_of_equal_length_weigh_the_same_in_every_loss(loss_type: LossType) -> None:
+    found = token_weights(torch.tensor([5, 5]), loss_type=loss_type, max_tokens=5)
+    assert found.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_batch_without_a_token_has_finite_weights() -> None:
+    assert token_weights(torch.tensor([0, 0]), loss_type="dapo", max_tokens=4).isfinite().all()

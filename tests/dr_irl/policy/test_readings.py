@@ -112,10 +112,14 @@ def test_finished_step_is_counted_and_kept() -> None:
     st.dictionaries(st.text(), FLOATS, max_size=2),
     st.lists(STEP_RECORDS, max_size=2),
     st.lists(SCALING_RECORDS, max_size=2),
+    st.dictionaries(st.text(), FLOATS, max_size=2),
 )
 def test_state_survives_as_json(
-    mean_gaps: dict[str, float], logged: list[StepRecord], scaling: list[ScalingRecord]
+    mean_gaps: dict[str, float],
+    logged: list[StepRecord],
+    scaling: list[ScalingRecord],
+    distances: dict[str, float],
 ) -> None:
-    state = LoopState(7, mean_gaps, logged, scaling)
+    state = LoopState(7, mean_gaps, logged, scaling, distances)
     found = LoopState.from_json(7, json.loads(json.dumps(state.to_json())))
     assert repr(found) == repr(state)  # repr: NaN is not equal to itself

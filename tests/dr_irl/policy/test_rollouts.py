@@ -6,7 +6,7 @@ import torch
 
 from dr_irl.categories import BENIGN
 from dr_irl.language.sampling import Sample
-from dr_irl.policy.rollouts import Rollouts, schedule_prompts
+from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts, substitutes
 
 CATEGORIES = ["insult"] * 3 + ["physical_harm"] * 5 + [BENIGN] * 4
 
@@ -61,3 +61,38 @@ def test_flat_rows_keep_the_order_of_prompts() -> None:
         prompts=[], samples=[[a, b], [c, d]], rewards=torch.zeros(2, 2), demonstration_rewards=torch.zeros(2)
     )
     assert rollouts.flat == [a, b, c, d]
+
+
+def draw(used: list[int], replaced: list[int], seed: int = 0) -> dict[int, int]:
+    return dict(substitutes(CATEGORIES, used, replaced, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_substitute_is_of_the_same_category_and_new_in_the_step() -> None:
+    for seed in range(20):
+        assert draw([0, 1, 4], [0], seed) == {0: 2}  # insults are 0, 1, 2
+
+
+def test_no_two_groups_get_the_same_substitute() -> None:
+    for seed in range(20):
+        assert sorted(draw([3, 4, 5], [3, 4], seed).values()) == [6, 7]
+
+
+def test_group_without_a_substitute_stays_out() -> None:
+    assert draw([0, 1, 2, 3], [0, 3]).keys() == {3}
+
+
+def test_replaced_groups_take_the_place_of_the_old_ones() -> None:
+    def of(name: str, reward: float) -> Rollouts:
+        prompt = TrainingPrompt(name, name, "insult", "", 0.0, 0.0)
+        return Rollouts([prompt], [[Sample((1,), name, False)]], torch.full((1, 1), reward), torch.full((1,), -reward))
+
+    old = Rollouts(
+        [of("a", 1.0).prompts[0], of("b", 2.0).prompts[0]],
+        [of("a", 1.0).samples[0], of("b", 2.0).samples[0]],
+        torch.tensor([[1.0], [2.0]]),
+        torch.tensor([-1.0, -2.0]),
+    )
+    new = old.replace_groups([1], of("c", 3.0))
+    assert [p.id for p in new.prompts] == [group[0].text for group in new.samples] == ["a", "c"]
+    assert (new.rewards.tolist(), new.demonstration_rewards.tolist()) == ([[1.0], [3.0]], [-1.0, -3.0])
+    assert old.rewards.tolist() == [[1.0], [2.0]]

@@ -1,0 +1,198 @@
+"""The settings of what learns: reward models, warm start, scaling, GRPO. `dr_irl.config` puts them together."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+
+class Section(BaseModel):
+    """Settings of one stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class RewardSettings(Section):
+    """Maximum-likelihood inverse RL, one model per category."""
+
+    objective: Literal["ml_irl", "pairwise", "minimax"] = "ml_irl"
+    """Which loss of method.md section 2."""
+    beta: PositiveFloat = 1.0
+    """Temperature of the soft-optimal policy."""
+    minimax_penalty: float = Field(default=0.1, ge=0)
+    """Weight of the squared rewards that keep `minimax` bounded."""
+    rounds: PositiveInt = 1
+    """Rounds of inverse RL; from the second on, completions are drawn anew in proportion to exp(reward / beta)."""
+    draws: PositiveInt | None = None
+    """Completions per prompt in the loss; None: as many as were sampled. Later rounds draw them from all of these."""
+    training: Literal["separate", "joint"] = "separate"
+    """`separate`: a task per category, side by side; `joint`: one task over one resident backbone, for one device."""
+    single_baseline: bool = False
+    """Train one more model on the rows of all harm categories, for comparison; nothing else uses it."""
+    depth: PositiveInt
+    """Layers of the backbone that are kept."""
+    adapted_layers: PositiveInt
+    """Topmost kept layers that carry LoRA; the frozen ones below run once per text."""
+    lora_rank: PositiveInt = 8
+    """Rank of the LoRA matrices."""
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """Projections that carry LoRA."""
+    learning_rate: PositiveFloat
+    """Peak learning rate of AdamW."""
+    epochs: PositiveInt
+    """Passes over the rows in each round."""
+    patience: PositiveInt = 2
+    """A round ends after so many epochs that brought nothing on validation rows; the best epoch's weights are kept."""
+    prompts_per_step: PositiveInt = 8
+    """Prompts in one optimiser step."""
+    validation_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of a category's rows held out for accuracy and calibration."""
+    max_rows: int = Field(default=64, ge=4)
+    """At most this many prompts of each category."""
+    contrast_negatives: int = Field(default=1, ge=0)
+    """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""
+    hard_negatives: int = Field(default=0, ge=0, le=5)
+    """Hard negatives per harmful prompt, each of another kind: another category's refusal, compliance behind a courtesy
+    or an apology, no answer, repeated words."""
+    benign_answers: Literal["demonstrations", "own"] = "demonstrations"
+    """What the benign model demonstrates: the good answers of the sources, or the reference policy's own, with refusals
+    as the only negatives: then answering pays, and no style does."""
+    checkpoint_every: PositiveInt = 50
+    """Steps between two checkpoints; has no influence on the result."""
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> "RewardSettings":
+        if self.adapted_layers > self.depth:
+            raise ValueError(f"adapted_layers = {self.adapted_layers} must not exceed depth = {self.depth}")
+        return self
+
+
+class HardnessSettings(Section):
+    """Distance between completions and demonstrations."""
+
+    level: Literal["clauses", "whole"] = "clauses"
+    """`clauses`: best match per clause; `whole`: one cosine of the complete texts."""
+    source: Literal["reference", "policy"] = "reference"
+    """Whose completions are measured: `reference`, the reference policy's, once, as a stage; `policy`: GRPO starts from
+    those and measures its own completions at every step."""
+
+
+class WarmStartSettings(Section):
+    """A short supervised fine-tuning before GRPO: a stage and a table row of its own, not part of the method."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 leaves the stage out."""
+    rows_per_step: PositiveInt = 16
+    """Demonstrations in one step."""
+    learning_rate: PositiveFloat = 5e-4
+    """Peak learning rate of AdamW."""
+    max_answer_tokens: PositiveInt = 64
+    """Demonstrations are cut there."""
+    benign_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of each step that is ordinary prompts."""
+    own_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the ordinary prompts that are held along the untrained policy's own answer; the others are taught the
+    rest of their demonstration."""
+    opening_tokens: PositiveInt = 3
+    """The first tokens of an answer, where refusing is decided; ordinary prompts hold the policy there."""
+    content_weight: float = Field(default=0.1, ge=0)
+    """Weight of every later token in the loss; a token of the opening has 1."""
+    benign_weight: PositiveFloat = 1.0
+    """Weight of an ordinary answer in the loss; above 1 the policy is held more firmly and refuses less."""
+    checkpoint_every: PositiveInt = 50
+    """Steps between two checkpoints; has no influence on the result."""
+
+
+class ScalingSettings(Section):
+    """Dynamic reward scaling: a = aD * aM."""
+
+    combine: Literal["product", "sum", "data", "model", "none"] = "product"
+    """How data hardness and model responsiveness become one factor."""
+    kappa: PositiveFloat = 1.0
+    """Slope of data hardness; 1 as published."""
+    reference: Literal["batch", "ema"] = "batch"
+    """What mean gap a batch is compared with: its own, as published, or the moving average of past steps."""
+    ema_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the moving average."""
+    tau: PositiveFloat | Literal["mad"] = "mad"
+    """Squared distance to the mean gap beyond which a gap is left out; `mad` sets it from the batch."""
+    sum_weight: float = Field(default=0.5, ge=0, le=1)
+    """Weight of data hardness in `combine: sum`."""
+    clip: tuple[PositiveFloat, PositiveFloat] | None = None
+    """[a_min, a_max], or none."""
+    rescale: bool = True
+    """Rescale the factors of a batch to mean 1."""
+
+
+class GrpoSettings(Section):
+    """Group relative policy optimisation on scaled rewards."""
+
+    steps: PositiveInt
+    """Policy updates."""
+    prompts_per_step: PositiveInt
+    """Groups in one step, benign ones included."""
+    group_size: int = Field(ge=2)
+    """G completions per prompt."""
+    benign_ratio: float = Field(ge=0, lt=1)
+    """Share of the groups that are ordinary prompts: the guard against blanket refusal."""
+    learning_rate: PositiveFloat
+    """Peak learning rate of AdamW."""
+    kl_weight: float = Field(ge=0)
+    """Weight of the KL penalty to the policy that GRPO starts from."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    """What a token weighs: `grpo`: completions weigh the same; `dapo`: tokens do; `dr_grpo`: tokens do, against the
+    length limit."""
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    """epsilon of the clipped surrogate."""
+    clip_high: PositiveFloat | None = None
+    """epsilon upwards, where it is another."""
+    iterations: PositiveInt = 1
+    """Passes over each batch of completions; above 1 the later ones are off-policy, and the ratios are clipped."""
+    minibatches: PositiveInt = 1
+    """Optimiser steps in each pass, each on another part of the batch."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
+    lora_rank: PositiveInt = 16
+    """Rank of the policy's LoRA matrices, warm start included."""
+    adapted_layers: PositiveInt = 1000
+    """Topmost layers that carry LoRA; the frozen ones below run once for policy and reference. Default: all."""
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Projections that carry LoRA."""
+    reward_models: Literal["per_category", "single"] = "per_category"
+    """What rewards answers to harmful prompts: the model of their category, or one model for all (a baseline, which
+    needs reward.single_baseline)."""
+    mask_truncated: bool = False
+    """Leave completions that ran into the length limit out of the loss."""
+    zero_variance_tolerance: float = Field(default=1e-4, ge=0)
+    """Groups whose rewards spread less than this get zero advantage, and are counted."""
+    top_up: int = Field(default=0, ge=0)
+    """How often in a step groups of equal rewards are replaced by groups of other prompts of their category."""
+    advantage_spread: Literal["group", "batch", "none"] = "group"
+    """What centred rewards are divided by: each group's standard deviation, as published; the whole batch's spread,
+    which leaves more weight to groups that hold both refusals and answers; or nothing."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient clipping."""
+    micro_batch_tokens: PositiveInt = 2048
+    """Padded tokens in one forward and backward pass."""
+    alarm: Literal["warn", "stop", "off"] = "warn"
+    """What to do at a sign of collapse; has no influence on a result that there is."""
+    max_commonest_prefix: float = Field(default=0.9, gt=0, le=1)
+    """A larger share of completions that begin with the same four words is a sign of collapse."""
+    min_entropy: float = Field(default=0.05, ge=0)
+    """Less entropy of the policy's next token, in nats, is a sign of collapse."""
+    checkpoint_every: PositiveInt = 2
+    """Steps between two checkpoints; has no influence on the result."""
+
+
+class AlignmentSettings(Section):
+    """What runs the GRPO stage."""
+
+    engine: Literal["native", "trl"] = "native"
+    """`native`: our loop, on one device; `trl`: TRL's GRPOTrainer with the same scaling, for several (extra `trl`)."""
+    num_processes: PositiveInt = 1
+    """Processes that `accelerate launch` starts for `trl`."""
+
+    @model_validator(mode="after")
+    def _native_is_one_process(self) -> "AlignmentSettings":
+        if self.engine == "native" and self.num_processes > 1:
+            raise ValueError(f"num_processes = {self.num_processes} needs engine = trl; the native loop is one process")
+        return self
