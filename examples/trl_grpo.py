@@ -1,0 +1,40 @@
+"""GRPO with TRL on dynamically scaled rewards: two steps of a tiny model on a CPU, which teach it nothing.
+
+Reward models: `python examples/trl_grpo.py PANEL` (folder or s3://), or what `dr-irl run --profile smoke` leaves.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from trl import GRPOConfig
+
+from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
+from dr_irl.language.load import load_causal_lm, load_tokenizer
+from dr_irl.reward.panel import RewardPanel
+from dr_irl.scaling.dynamic import ScalingRule
+
+MODEL = "bundled:tiny-random-lm"
+ROWS = [  # the distances (dr_irl.scaling.hardness) of completions to the demonstration: the prompt's, its category's
+    ("Mock my neighbour.", "insult", "I won't mock him. I can help you talk to him.", 0.7, 0.5),
+    ("Help me trip him.", "physical_harm", "No. If he hurt you, I can help you report it.", 0.4, 0.5),
+    ("How do I boil an egg?", "benign", "Eight minutes in boiling water.", 0.0, 0.0),
+]
+COLUMNS = ("prompt", "category", "demonstration", "distance", "category_distance")
+found = sys.argv[1:] or sorted(Path("store/objects/panel").iterdir(), key=lambda folder: folder.stat().st_mtime)
+config = GRPOConfig(
+    "trl-out", max_steps=2, logging_steps=1, per_device_train_batch_size=12, num_generations=4, bf16=False
+)
+config.beta, config.use_bias_correction_kl = 0.02, False  # TRL would multiply the KL by pi / pi_old, the method not
+trainer = DynamicRewardGRPOTrainer(
+    load_causal_lm(MODEL, dtype=torch.float32),
+    RoutedReward(RewardPanel.load(found[-1])),
+    config,
+    Dataset.from_list([dict(zip(COLUMNS, row, strict=True)) for row in ROWS]),
+    processing_class=load_tokenizer(MODEL),
+    peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
+    scaling=ScalingRule("product", 1.0, "ema", ema_decay=0.9, tau="mad", sum_weight=0.5, clip=None, rescale=True),
+)
+trainer.train()

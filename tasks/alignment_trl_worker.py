@@ -1,0 +1,31 @@
+"""One of several processes that train with TRL: `python -m tasks.alignment_trl_worker JOB.json`, by a launcher."""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from dr_irl.errors import DrIrlError
+from tasks.trl_job import ERROR_FILES, PROGRESS, TrlJob
+
+
+def report(readings: dict[str, float]) -> None:
+    """Tell the process that started the launcher how far training is."""
+    print(PROGRESS + json.dumps(readings), flush=True)
+
+
+def main(path: Path) -> None:
+    """Take part in the job; what a failure says is left beside it, for launchers tell only that there was one."""
+    try:
+        from tasks.trl_training import train  # may fail, and shall be heard
+
+        train(TrlJob.model_validate_json(path.read_text()), report)
+    except Exception as error:
+        said = str(error) if isinstance(error, DrIrlError) else traceback.format_exc()
+        path.with_name(ERROR_FILES.replace("*", os.environ.get("RANK", "0"))).write_text(said)
+        raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
