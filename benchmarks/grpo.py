@@ -12,9 +12,9 @@ Claims, on the model of profile demo, with its LoRA, its mix of prompts and its 
 - Data hardness is measured at least ten times as fast as pair by pair (hardness_work.py).
 
 Equal on both sides: prompts, token for token; how many completions, and how long, because neither has an end token to
-sample; temperature; the number format of weights (bfloat16) and of LoRA (float32); its initial weights; one optimiser
-step. Before a clock starts both learn from the same completions with the same advantages, in float32 and in bfloat16:
-loss and gradient must agree.
+sample; temperature; the number format of weights (the machine's fastest) and of LoRA (float32); its initial weights;
+one optimiser step. Before a clock starts both learn from the same completions with the same advantages, in float32 and
+in bfloat16: loss and gradient must agree.
 Not equal, to our disadvantage: ours has seven reward models, the guard's and a text encoder, and scores demonstrations;
 TRL has one reward model and no scaling. Reward models are untrained, which changes no time. TRL runs without gradient
 checkpointing; a pass of either side holds about as many tokens. Sides take turns, after one that is on no clock, and
@@ -24,7 +24,7 @@ The share of the machine's peak counts what cannot be left out, as reward.py doe
 each prompt once per step, repeated preambles, padding, embeddings, attention's own products and the text encoder left
 out; logits where a token is predicted. Learning runs the frozen lower layers once, the upper ones forwards for policy
 and reference and backwards for the gradients of states down to the lowest adapted layer, and of the adapters' weights.
-`seconds_at_peak` is how long that would take at the best rate of a bfloat16 product of 2048 x 2048 matrices.
+`seconds_at_peak` is how long that would take at the best rate of a product of 2048 x 2048 matrices in that format.
 """
 
 import argparse
@@ -46,6 +46,7 @@ from timing import in_turns, machine_facts, peak_gflops, ratio, spread, status_m
 
 from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.config import Settings
+from dr_irl.language.number_format import fastest_number_format
 
 RESULTS = Path(__file__).parent / "results" / "grpo.json"
 SHAPES = {
@@ -71,7 +72,8 @@ class Bench:
     shapes: Sequence[work.Shape]
     scratch: Path
     pairs: int = 0
-    dtype: str = "bfloat16"
+    dtype: str | None = None
+    """Of the frozen weights; None: what the device is fastest in."""
 
     def load_native(self, shape: work.Shape) -> work.Native:
         """Load our side."""
@@ -84,16 +86,23 @@ class Bench:
 
     def settings(self, shape: work.Shape) -> Settings:
         """Return the settings of a step."""
-        return work.shape_settings(shape, self.model, self.device, self.dtype)
+        return work.shape_settings(shape, self.model, self.device, self.number_format)
 
     def reward_models(self, shape: work.Shape) -> dict[str, Path]:
         """Return the folders of the reward models that score completions of that length; made on first use."""
-        return work.save_reward_models(self.settings(shape), self.scratch / f"rewards-{shape.tokens}-{self.dtype}")
+        return work.save_reward_models(
+            self.settings(shape), self.scratch / f"rewards-{shape.tokens}-{self.number_format}"
+        )
+
+    @property
+    def number_format(self) -> str:
+        """What the frozen weights are held in."""
+        return self.dtype or fastest_number_format(self.device)
 
 
 def measure_steps(bench: Bench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """See that both sides learn the same, then time a step of both, for every shape."""
-    peak = peak_gflops(bench.device, torch.bfloat16)
+    peak = peak_gflops(bench.device, getattr(torch, bench.number_format))
     small = replace(bench.shapes[-1], prompts=CHECKED_PROMPTS)
     agreement = {dtype: compare_learning(replace(bench, dtype=dtype), small) for dtype in trl_grpo.TOLERANCES}
     found = {str(shape): measure_step(bench, shape, peak) for shape in bench.shapes}
@@ -242,12 +251,11 @@ def measure(bench: Bench, chosen: Sequence[str]) -> dict[str, Any]:
     """Measure the chosen parts, memory first: it is taken while this process is small."""
     results: dict[str, Any] = {**machine_facts(bench.device), "model": bench.model, "turns": bench.turns}
     settings = bench.settings(bench.shapes[0])
-    results["grpo"] = settings.grpo.model_dump(mode="json")
-    targets: list[dict[str, Any]] = []
+    results |= {"number_format": bench.number_format, "grpo": settings.grpo.model_dump(mode="json")}
     for name in sorted(chosen, key=lambda name: name != "memory"):
         results[name], claims = MEASURES[name](bench)
-        targets += claims
-    return results | {"targets": targets}
+        results[name]["targets"] = claims
+    return results
 
 
 def parse_options() -> argparse.Namespace:
@@ -255,7 +263,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", help="cpu, or cuda where there is one")
     parser.add_argument("--turns", type=int, default=3, help="how often every side is timed")
-    parser.add_argument("--only", choices=MEASURES, help="measure one part; nothing is written")
+    parser.add_argument("--only", choices=MEASURES, help="measure one part anew; the others stay as they were written")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of completion and demonstration, for hardness")
     parser.add_argument("--quick", action="store_true", help="one turn of a small step; nothing is written")
     parser.add_argument(
         "--model",
@@ -277,15 +286,18 @@ def main() -> None:
         bench = Bench(model, options.device, 1, [work.Shape(*options.shape)], options.scratch)
         print(json.dumps(resident(options.resident, bench)))
         return
-    shapes, turns, pairs = ([QUICK_SHAPE], 1, QUICK_PAIRS) if options.quick else (SHAPES[kind], options.turns, PAIRS)
+    shapes, turns, pairs = (
+        ([QUICK_SHAPE], 1, QUICK_PAIRS) if options.quick else (SHAPES[kind], options.turns, options.pairs)
+    )
     with tempfile.TemporaryDirectory(prefix="dr-irl-benchmark-") as folder:
         scratch = Path(folder)
         named = work.save_random_model(model, scratch / "model") if model in work.RANDOM_MODELS else model
         bench = Bench(named, options.device, turns, shapes, scratch, pairs)
         results = measure(bench, [options.only] if options.only else list(MEASURES))
     results["model"] = model
-    if not options.quick and not options.only:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    if not options.quick:
+        known = json.loads(RESULTS.read_text()) if options.only and RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps(known | results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 

@@ -186,7 +186,7 @@ def targets(scoring: dict[str, Any], training: dict[str, Any], memory: dict[str,
 
 def measure(options: argparse.Namespace, settings: Settings, scratch: Path) -> dict[str, Any]:
     """Measure all of it."""
-    dtype = getattr(torch, settings.models.dtype)
+    dtype = getattr(torch, settings.models.number_format)
     peaks = [peak_gflops(settings.models.device, dtype)]
     ours = work.load_ours(settings)
     folders = work.save_adapters(ours, scratch / "adapters")

@@ -104,7 +104,7 @@ def load_ours(settings: Settings) -> Ours:
     """Load the frozen backbone and the tokenizer."""
     models = settings.models
     backbone = load_reward_backbone(
-        models.policy, depth=settings.reward.depth, dtype=getattr(torch, models.dtype), device=models.device
+        models.policy, depth=settings.reward.depth, dtype=getattr(torch, models.number_format), device=models.device
     )
     return Ours(settings, backbone, load_tokenizer(models.policy))
 
@@ -130,7 +130,7 @@ def save_adapters(ours: Ours, folder: Path) -> dict[str, Path]:
     """Save a reward model of random weights for every category; rewards are left as they are."""
     folders = {category: folder / category for category in HARM_CATEGORIES}
     models, reward = ours.settings.models, ours.settings.reward
-    origin = Origin(models.policy, None, reward.depth, models.dtype, weights_digest(ours.backbone))
+    origin = Origin(models.policy, None, reward.depth, models.number_format, weights_digest(ours.backbone))
     for category, path in folders.items():
         backbone = split_backbone(ours, category)
         generator = torch_generator(0, "benchmark weights", category)

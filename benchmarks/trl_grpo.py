@@ -159,7 +159,7 @@ def compare_learning(native: work.Native, trl: Trl) -> dict[str, float]:
         "gradient_norm": float((gradient.norm() / theirs.norm() - 1).abs()),
         "gradient_direction": 1 - float(torch.cosine_similarity(gradient, theirs, dim=0)),
     }
-    allowed = TOLERANCES[native.settings.models.dtype]
+    allowed = TOLERANCES[native.settings.models.number_format]
     if any(not found[name] <= allowed[name] for name in allowed):
         raise SystemExit(f"the two sides learn differently: {found}, allowed: {allowed}: not equal work")
     return {"our_loss": loss, "their_loss": their_loss} | {f"{name}_difference": value for name, value in found.items()}

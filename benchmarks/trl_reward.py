@@ -37,7 +37,7 @@ def load_base(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> PreTrai
         resolve_model(settings.models.policy, settings.models.policy_revision),
         num_labels=1,
         num_hidden_layers=settings.reward.depth,
-        dtype=getattr(torch, settings.models.dtype),
+        dtype=getattr(torch, settings.models.number_format),
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.to(settings.models.device).eval().requires_grad_(False)

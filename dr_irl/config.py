@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
+from dr_irl.language.number_format import NumberFormat, fastest_number_format
 from dr_irl.training_config import (
     AlignmentSettings,
     GrpoSettings,
@@ -30,10 +31,15 @@ class ModelSettings(Section):
     """The sentence encoder Phi, named the same four ways."""
     encoder_revision: str | None = None
     """Commit, tag or branch of a hub id."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Number format of the frozen weights; adapters are always float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the frozen weights; adapters are always float32. `auto`: what the device is fastest in."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """`cpu`, `cuda` or `cuda:N`."""
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """What `dtype` comes to on this machine."""
+        return fastest_number_format(self.device) if self.dtype == "auto" else self.dtype
 
 
 class SourceSettings(Section):

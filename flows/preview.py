@@ -15,7 +15,7 @@ def preview(settings: Settings, store: str) -> str:
     completions = prompts * settings.completions.per_prompt
     lines = [
         f"profile {settings.profile}, seed {settings.seed}, store {store}",
-        f"policy {settings.models.policy} in {settings.models.dtype} on {settings.models.device}; "
+        f"policy {settings.models.policy} in {settings.models.number_format} on {settings.models.device}; "
         f"encoder {settings.models.encoder}",
         f"1 sources              {', '.join(settings.sources.files)}",
         f"2 balance              {rows} rows in each of {len(HARM_CATEGORIES)} categories, "

@@ -21,7 +21,7 @@ def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenize
     """Load the frozen base policy and its tokenizer."""
     models = settings.models
     model = load_causal_lm(
-        models.policy, models.policy_revision, dtype=getattr(torch, models.dtype), device=models.device
+        models.policy, models.policy_revision, dtype=getattr(torch, models.number_format), device=models.device
     )
     return model, load_tokenizer(models.policy, models.policy_revision)
 
@@ -43,7 +43,7 @@ def reward_backbone(settings: Settings) -> PreTrainedModel:
         models.policy,
         models.policy_revision,
         depth=settings.reward.depth,
-        dtype=getattr(torch, models.dtype),
+        dtype=getattr(torch, models.number_format),
         device=models.device,
     )
 

@@ -129,7 +129,7 @@ def _fresh_backbone(job: Job, *labels: str) -> tuple[RewardBackbone, Origin]:
     settings, options = job.settings, job.settings.reward
     model: Any = reward_backbone(settings)
     models = settings.models
-    origin = Origin(models.policy, models.policy_revision, options.depth, models.dtype, weights_digest(model))
+    origin = Origin(models.policy, models.policy_revision, options.depth, models.number_format, weights_digest(model))
     for label in labels:
         model = add_reward_adapter(
             model,

@@ -62,7 +62,7 @@ def _policy(settings: Settings) -> dict[str, Any]:
     models = settings.models
     return {
         "policy": model_identity(models.policy, models.policy_revision),
-        "dtype": models.dtype,
+        "dtype": models.number_format,
         "device": models.device.split(":")[0],
     }
 
