@@ -44,7 +44,7 @@ import torch
 import trl_grpo
 from timing import in_turns, machine_facts, peak_gflops, ratio, spread, status_mb, target
 
-from dr_irl.categories import HARM_CATEGORIES
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.config import Settings
 from dr_irl.language.number_format import fastest_number_format
 
@@ -186,7 +186,8 @@ def scaling_share(bench: Bench, shape: work.Shape) -> dict[str, Any]:
         for prompt, texts in zip(native.prompts, native.sample_texts(), strict=True)
         for text in texts
     ]
-    demonstrations = [(prompt.category, prompt.text, prompt.demonstration) for prompt in native.prompts]
+    scaled = [prompt for prompt in native.prompts if prompt.category != BENIGN]
+    demonstrations = [(prompt.category, prompt.text, prompt.demonstration) for prompt in scaled]
     rows = {"without": completions, "with": completions + demonstrations}
     columns = {name: [list(column) for column in zip(*r, strict=True)] for name, r in rows.items()}
     sides = {name: lambda c=c: native.panel.score(*c) for name, c in columns.items()}

@@ -204,7 +204,8 @@ class Alignment:
     def _score(self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]]) -> Rollouts:
         group = self.options.group_size
         rows = [(p.category, p.text, s.text) for p, g in zip(prompts, samples, strict=True) for s in g]
-        rows += [(p.category, p.text, p.demonstration) for p in prompts]
+        harmful = [row for row, p in enumerate(prompts) if p.category != BENIGN]
+        rows += [(prompts[row].category, prompts[row].text, prompts[row].demonstration) for row in harmful]
         scores = self.panel.score(*(list(column) for column in zip(*rows, strict=True)))
         if not bool((finite := scores.isfinite()).all()):
             at = sorted({rows[row][0] for row in (~finite).nonzero()[:, 0].tolist()})
@@ -212,12 +213,10 @@ class Alignment:
                 f"{int((~finite).sum())} of {len(scores)} rewards are not finite, of {', '.join(at)}; "
                 "train these reward models again with a lower reward.learning_rate"
             )
-        return Rollouts(
-            prompts=prompts,
-            samples=samples,
-            rewards=scores[: -len(prompts)].view(len(prompts), group),
-            demonstration_rewards=scores[-len(prompts) :],
-        )
+        completions = len(prompts) * group
+        demonstrations = torch.full((len(prompts),), torch.nan)
+        demonstrations[harmful] = scores[completions:]
+        return Rollouts(prompts, samples, scores[:completions].view(len(prompts), group), demonstrations)
 
     def _scale(
         self, prompts: Sequence[TrainingPrompt], rollouts: Rollouts, gaps: Float[Tensor, "prompts group"]

@@ -1,5 +1,6 @@
 """What a row of a TRL data set means to the method: its prompt, its reward, its demonstration's reward."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,13 +48,13 @@ class RoutedReward:
         return self._panel.score(list(category), texts, [completion_text(c) for c in completions]).tolist()
 
     def of_demonstrations(self, prompts: Sequence[TrainingPrompt]) -> list[float]:
-        """Return the reward of each prompt's demonstration; it never changes, so each is scored once."""
+        """Return the reward of each demonstration, which never changes: scored once, and NaN for benign prompts."""
         self._require_models([prompt.category for prompt in prompts])
         keys = [(prompt.category, prompt.text, prompt.demonstration) for prompt in prompts]
-        if new := list(dict.fromkeys(key for key in keys if key not in self._demonstrations)):
+        if new := [key for key in dict.fromkeys(keys) if key[0] != BENIGN and key not in self._demonstrations]:
             scores = self._panel.score(*(list(column) for column in zip(*new, strict=True)))
             self._demonstrations |= dict(zip(new, scores.tolist(), strict=True))
-        return [self._demonstrations[key] for key in keys]
+        return [self._demonstrations.get(key, math.nan) for key in keys]
 
     def _require_models(self, categories: Sequence[Any]) -> None:
         if unknown := sorted({repr(name) for name in categories if name not in self._panel.categories}):

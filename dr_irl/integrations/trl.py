@@ -167,7 +167,8 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
         for name in sorted(set(categories)):
             rows = rows_of(categories, name)
             metrics[f"reward/{name}"].append(float(rewards[rows].mean()))
-            metrics[f"gap/{name}"].append(float(gaps[rows].mean()))
+            if name != BENIGN:
+                metrics[f"gap/{name}"].append(float(gaps[rows].mean()))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

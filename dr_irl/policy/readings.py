@@ -108,7 +108,7 @@ def step_records(
     for scope, rows in scopes.items():
         readings = {
             "reward": float(rollouts.rewards[rows].mean()),
-            "gap": float(gaps[rows].mean()),
+            **({} if scope == BENIGN else {"gap": float(gaps[rows].mean())}),
             **_completion_readings(rollouts, rows, judge),
             "zero_variance": float(equal[rows].mean()),
         }

@@ -33,6 +33,7 @@ class Rollouts:
     samples: Sequence[Sequence[Sample]]
     rewards: Float[Tensor, "prompts group"]
     demonstration_rewards: Float[Tensor, " prompts"]
+    """R_j(x_i, y_i); NaN for benign prompts, which are not scaled."""
 
     @property
     def flat(self) -> list[Sample]:

@@ -1,5 +1,6 @@
 """The GRPO loop: what it learns, logs, and goes on from."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -90,7 +91,8 @@ def test_logged_data_hardness_is_that_of_the_prompt(two_steps: Run) -> None:
 
 
 def test_benign_prompts_are_not_scaled(two_steps: Run) -> None:
-    assert {r.alpha for r in two_steps.loop.state.scaling if r.category == BENIGN} == {1.0}
+    benign = [r for r in two_steps.loop.state.scaling if r.category == BENIGN]
+    assert {r.alpha for r in benign} == {1.0} and all(math.isnan(r.gap) for r in benign)
 
 
 def test_logged_factor_is_the_one_that_scaled_the_gradient() -> None:

@@ -31,7 +31,7 @@ from dr_irl.policy.rollouts import TrainingPrompt
 
 
 def test_reward_that_is_not_a_number_stops_the_run() -> None:
-    with pytest.raises(DivergenceError, match=r"stopped at step 0: 21 of 21 rewards are not finite, of benign, insult"):
+    with pytest.raises(DivergenceError, match=r"stopped at step 0: 20 of 20 rewards are not finite, of benign, insult"):
         Run(ConstantPanel(float("nan"))).go()
 
 

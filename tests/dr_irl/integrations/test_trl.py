@@ -129,7 +129,9 @@ def test_resumed_run_ends_where_the_whole_one_does(make: Callable[..., Any], tmp
     whole, resumed = make(save_strategy="steps", save_steps=1, max_steps=3), make(max_steps=3)
     whole.train()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
-    assert (resumed.mean_gaps, resumed.scaling_records) == (whole.mean_gaps, whole.scaling_records)
+    # As text: the gap of a benign prompt is NaN, which is not equal to itself.
+    assert resumed.mean_gaps == whole.mean_gaps
+    assert repr(resumed.scaling_records) == repr(whole.scaling_records)
     assert all(torch.equal(weights(resumed)[name], w) for name, w in weights(whole).items())
 
 

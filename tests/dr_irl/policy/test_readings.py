@@ -70,6 +70,10 @@ def test_category_and_all_harmful_prompts_are_described(name: str, insult: float
     assert (found["insult"], found["all"]) == (insult, harmful)
 
 
+def test_benign_prompts_have_no_gap() -> None:
+    assert {r.category for r in records() if r.name == "gap"} == {"insult", "physical_harm", "all"}
+
+
 def test_update_is_described_as_a_whole() -> None:
     assert records()[0] == StepRecord(step=4, name="kl", category="all", value=0.25)
 
@@ -105,7 +109,8 @@ def test_headline_leaves_out_what_was_not_measured() -> None:
 def test_finished_step_is_counted_and_kept() -> None:
     state = LoopState(step=4, mean_gaps={"insult": 1.0})
     state.finish_step(records(), scaling_records(4, ROLLOUTS, GAPS, FACTORS), FACTORS)
-    assert (state.step, state.mean_gaps, len(state.logged), len(state.scaling)) == (5, {"insult": 2.0}, 1 + 4 * 7, 3)
+    assert (state.step, state.mean_gaps) == (5, {"insult": 2.0})
+    assert (len(state.logged), len(state.scaling)) == (1 + 4 * 7 - 1, 3)
 
 
 @given(
