@@ -102,8 +102,13 @@ def train(job: TrlJob, report: Report) -> None:
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
     # All processes take part: weights may be split over them.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if not trainer.accelerator.is_main_process:
-        return
+    if trainer.accelerator.is_main_process:
+        _write(trainer, policy, weights, job)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+
+
+def _write(trainer: RecordingTrainer, policy: Any, weights: Any, job: TrlJob) -> None:
     # PEFT keeps these names in a set, whose order is another in each process; the bytes of an artifact are not.
     policy.peft_config[_ADAPTER].target_modules = sorted(policy.peft_config[_ADAPTER].target_modules)
     policy.save_pretrained(

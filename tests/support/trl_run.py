@@ -24,6 +24,7 @@ from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import ScalingRule
+from tasks.alignment_trl_worker import end_at_once
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
@@ -178,3 +179,5 @@ if __name__ == "__main__":
     run.train()
     # Every process writes: they must agree.
     Path(sys.argv[1], f"process-{run.accelerator.process_index}.json").write_text(json.dumps(what_it_did(run)))
+    run.accelerator.wait_for_everyone()
+    end_at_once()
