@@ -100,12 +100,13 @@ class Milestones:
         return "nothing was kept of the batch"
 
 
-def arm_settings(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """Apply an arm's changes to the settings of a run, and the study's number of steps."""
+def arm_settings(settings: Settings, changes: Mapping[str, Mapping[str, Any]], dtype: str) -> Settings:
+    """Apply an arm's changes to the settings of a run, the study's number of steps, and the policy's number format."""
     values = settings.model_dump()
     for section, fields in changes.items():
         values[section] |= fields
     values["grpo"]["steps"] = max(MILESTONES)
+    values["models"]["dtype"] = dtype
     return Settings.model_validate(values)
 
 
@@ -227,6 +228,7 @@ def main() -> None:
     """Run the arms that are missing, seed by seed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--stores", nargs="+", required=True, help="stores of finished demo runs, one per seed")
+    parser.add_argument("--dtype", default="auto", help="number format of the policy in GRPO")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     options = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -244,6 +246,7 @@ def main() -> None:
         kept = {"profile", "seed", "threads", "evaluation"}
         settings = json.loads(record.settings.model_dump_json(exclude=kept))
         settings["grpo"].pop("steps")
+        settings["models"]["dtype"] = options.dtype
         if known.get("settings") != settings:
             known = {"settings": settings, "runs": {}}
         runs = known["runs"].setdefault(str(record.settings.seed), {})
@@ -251,7 +254,7 @@ def main() -> None:
             if arm in runs:
                 continue
             print(f"seed {record.settings.seed}: {arm}", file=sys.stderr, flush=True)
-            runs[arm] = run_arm(arm_settings(record.settings, ARMS[arm]), inputs, examples)
+            runs[arm] = run_arm(arm_settings(record.settings, ARMS[arm], options.dtype), inputs, examples)
             write(settings, known["runs"])
 
 

@@ -46,20 +46,11 @@ def test_reward_models_trained_together_score_as_those_trained_apart(tmp_path: P
 
 
 @pytest.mark.slow
-def test_without_the_guard_seven_reward_models_train_a_policy(tmp_path: Path, prefect_home: Path) -> None:
-    done = run(tmp_path / "store", "--set", "balance.benign_rows=0", "--set", "grpo.benign_ratio=0")
+def test_one_reward_model_trains_a_policy_without_the_guard(tmp_path: Path, prefect_home: Path) -> None:
+    options = ("balance.benign_rows=0", "grpo.benign_ratio=0", "grpo.reward_models=single")
+    done = run(tmp_path / "store", *(part for option in options for part in ("--set", option)))
     assert done.returncode == 0, done.stderr
     store = Store(str(tmp_path / "store"), read_only=True)
-    panel = RewardPanel.load(store.fetch(load_run(store, "latest").artifacts["panel"]))
-    assert set(panel.categories) == set(HARM_CATEGORIES)
-
-
-@pytest.mark.slow
-def test_one_reward_model_for_all_harm_categories_trains_a_policy(tmp_path: Path, prefect_home: Path) -> None:
-    done = run(tmp_path / "store", "--set", "grpo.reward_models=single")
-    assert done.returncode == 0, done.stderr
-    store = Store(str(tmp_path / "store"), read_only=True)
-    record = load_run(store, "latest")
-    single, rewarded = store.fetch(record.artifacts["reward/single"]), store.manifest(record.artifacts["grpo"]).inputs
-    assert rewarded["reward/single"] == record.artifacts["reward/single"].fingerprint
-    assert RewardPanel.assemble({"single": single}).categories == ("single",)
+    artifacts = load_run(store, "latest").artifacts
+    assert set(RewardPanel.load(store.fetch(artifacts["panel"])).categories) == set(HARM_CATEGORIES)
+    assert store.manifest(artifacts["grpo"]).inputs["reward/single"] == artifacts["reward/single"].fingerprint
