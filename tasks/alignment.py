@@ -1,7 +1,6 @@
 """Stage 3 as a task: GRPO on dynamically scaled rewards."""
 
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -25,7 +24,7 @@ from dr_irl.policy.alarms import AlarmRule
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
 from dr_irl.scaling.dynamic import ScalingRule
-from dr_irl.scaling.hardness import distances
+from dr_irl.scaling.hardness import ClauseEmbeddings
 from dr_irl.seeding import torch_generator
 from tasks.caching import Inputs, Job
 from tasks.contents import ADAPTER, HARDNESS, SCALING, STEPS, read_examples
@@ -80,14 +79,10 @@ def loop_options(settings: Settings) -> Grpo:
 
 
 def own_distances(settings: Settings) -> Distances | None:
-    """Measure the policy's own completions where these settings ask for it.
-
-    No embedding is kept from step to step: which clauses share a batch of the encoder would then depend on where a
-    killed run went on, and with it the last bits.
-    """
+    """Measure the policy's own completions where these settings ask for it; demonstrations are encoded once."""
     if settings.hardness.source == "reference":
         return None
-    return partial(distances, encode=unit_embeddings(text_encoder(settings)), level=settings.hardness.level)
+    return ClauseEmbeddings(unit_embeddings(text_encoder(settings)), level=settings.hardness.level).distances
 
 
 def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:

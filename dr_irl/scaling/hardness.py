@@ -17,24 +17,28 @@ Level = Literal["clauses", "whole"]
 
 
 class ClauseEmbeddings:
-    """Measures distances with a text encoder, and keeps the embeddings of demonstrations for the next time."""
+    """Measures distances with a text encoder, and keeps the embeddings of demonstrations for the next time.
+
+    What is kept changes no bit of a later result: in the last bits an embedding depends on the texts that share a batch
+    of the encoder, so a demonstration is encoded alone, and a call's completions are encoded together, kept or not.
+    """
 
     def __init__(
-        self, encode: Encode, *, level: Level, kept: Mapping[str, Float[np.ndarray, " dims"]] | None = None
+        self, encode: Encode, *, level: Level, kept: Mapping[str, Float[np.ndarray, "_ dims"]] | None = None
     ) -> None:
         """Start with nothing kept, or with embeddings from before.
 
         Args:
             encode: the text encoder.
             level: `clauses`, or `whole` for each text as one clause.
-            kept: clause -> its unit-length embedding by the same encoder.
+            kept: demonstration -> unit-length embeddings of its clauses by the same encoder.
         """
         self.encode = encode
         self.split = split_clauses if level == "clauses" else _whole
         self.kept = dict(kept or {})
 
     def distances(self, completions: Sequence[str], demonstrations: Sequence[str]) -> list[float]:
-        """D = 1 - W of each completion to its own demonstration; every clause that is not kept is encoded once.
+        """D = 1 - W of each completion to its own demonstration.
 
         Raises:
             ModelError: the encoder's embeddings are not finite, or of another length than those kept.
@@ -42,35 +46,36 @@ class ClauseEmbeddings:
         groups: dict[str, dict[str, None]] = {}
         for completion, demonstration in zip(completions, demonstrations, strict=True):
             groups.setdefault(demonstration, {})[completion] = None
-        clauses = {text: self.split(text) for text in {*completions, *demonstrations}}
-        embeddings = self._embed({clause for found in clauses.values() for clause in found})
-        self.kept |= {c: embeddings[c].copy() for text in groups for c in clauses[text] if c not in self.kept}
+        for text in [text for text in groups if text not in self.kept]:
+            if own := self.split(text):
+                self.kept[text] = self._embed(own)
+        clauses = {text: self.split(text) for text in set(completions)}
+        # Sorted: which clauses share a batch of the encoder must not depend on the order they came in. By length: a
+        # batch is padded to its longest.
+        unique = sorted({c for own in clauses.values() for c in own}, key=lambda clause: (len(clause), clause))
+        embeddings, place = self._embed(unique), {clause: row for row, clause in enumerate(unique)}
+        self._require_one_encoder(embeddings)
         found: dict[tuple[str, str], float] = {}
         for demonstration, texts in groups.items():
             counts = np.array([len(clauses[text]) for text in texts])
-            rows = _stack(embeddings, [clause for text in texts for clause in clauses[text]])
-            similarity = clause_similarity(rows, counts, _stack(embeddings, clauses[demonstration]))
+            rows = embeddings[[place[clause] for text in texts for clause in clauses[text]]]
+            similarity = clause_similarity(rows, counts, self.kept.get(demonstration, embeddings[:0]))
             found |= zip(((text, demonstration) for text in texts), (1.0 - similarity).tolist(), strict=True)
         return [found[pair] for pair in zip(completions, demonstrations, strict=True)]
 
-    def _embed(self, clauses: set[str]) -> dict[str, Float[np.ndarray, " dims"]]:
-        # Sorted: which clauses share a batch of the encoder must not depend on the order they came in. By length: a
-        # batch is padded to its longest.
-        new = sorted(clauses - self.kept.keys(), key=lambda clause: (len(clause), clause))
-        if not new:
-            return self.kept
-        encoded = self.encode(new)
-        self._require_usable(new, encoded)
-        return self.kept | dict(zip(new, encoded, strict=True))
-
-    def _require_usable(self, new: Sequence[str], encoded: Float[np.ndarray, "clauses dims"]) -> None:
-        finite = np.isfinite(encoded).all(axis=1)
-        if not finite.all():
+    def _embed(self, clauses: Sequence[str]) -> Float[np.ndarray, "clauses dims"]:
+        if not clauses:
+            return np.zeros((0, next((vectors.shape[1] for vectors in self.kept.values()), 1)), dtype=np.float32)
+        encoded = self.encode(clauses)
+        if not (finite := np.isfinite(encoded).all(axis=1)).all():
             raise ModelError(
-                f"{int((~finite).sum())} of {len(new)} embeddings are not finite; check the weights of models.encoder, "
-                "or name another"
+                f"{int((~finite).sum())} of {len(clauses)} embeddings are not finite; check the weights of "
+                "models.encoder, or name another"
             )
-        if other := {len(vector) for vector in self.kept.values()} - {encoded.shape[1]}:
+        return encoded
+
+    def _require_one_encoder(self, encoded: Float[np.ndarray, "_ dims"]) -> None:
+        if other := {vectors.shape[1] for vectors in self.kept.values()} - {encoded.shape[1]}:
             raise ModelError(
                 f"the text encoder gives embeddings of {encoded.shape[1]} numbers, and kept ones have "
                 f"{', '.join(map(str, sorted(other)))}; all must be of one encoder: name the one that made the kept "
@@ -121,10 +126,3 @@ def data_hardness(
 
 def _whole(text: str) -> list[str]:
     return [text] if text.strip() else []
-
-
-def _stack(
-    embeddings: Mapping[str, Float[np.ndarray, " dims"]], clauses: Sequence[str]
-) -> Float[np.ndarray, "clauses dims"]:
-    dims = len(next(iter(embeddings.values()), ()))  # no clauses need to have as many
-    return np.stack([embeddings[clause] for clause in clauses]) if clauses else np.zeros((0, dims))
