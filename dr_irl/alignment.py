@@ -197,11 +197,13 @@ class Alignment:
             {"prompt_id": prompt.id, "category": prompt.category, "completions": [s.text for s in group]}
             for prompt, group in zip(prompts, samples, strict=True)
         )
-        rollouts = self._score(prompts, samples)
+        rollouts = self._score(prompts, samples, evidence)
         self._clock.lap("seconds_scoring")
         return rollouts
 
-    def _score(self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]]) -> Rollouts:
+    def _score(
+        self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]], evidence: dict[str, Any]
+    ) -> Rollouts:
         group = self.options.group_size
         rows = [(p.category, p.text, s.text) for p, g in zip(prompts, samples, strict=True) for s in g]
         harmful = [row for row, p in enumerate(prompts) if p.category != BENIGN]
@@ -209,6 +211,7 @@ class Alignment:
         scores = self.panel.score(*(list(column) for column in zip(*rows, strict=True)))
         if not bool((finite := scores.isfinite()).all()):
             at = sorted({rows[row][0] for row in (~finite).nonzero()[:, 0].tolist()})
+            evidence["rewards"] = [str(score) for score in scores.tolist()]  # completions, then demonstrations
             raise DivergenceError(
                 f"{int((~finite).sum())} of {len(scores)} rewards are not finite, of {', '.join(at)}; "
                 "train these reward models again with a lower reward.learning_rate"

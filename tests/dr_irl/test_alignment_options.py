@@ -41,6 +41,7 @@ def test_batch_whose_rewards_are_not_finite_is_kept() -> None:
         Run(ConstantPanel(float("inf"))).go(kept)
     assert kept.failed is not None
     assert [group["prompt_id"] for group in kept.failed["groups"]] == ["i", "p", "b"]
+    assert kept.failed["rewards"] == ["inf"] * 20
 
 
 def test_weights_stay_as_they_were_when_rewards_are_not_finite() -> None:
