@@ -38,6 +38,7 @@ from dr_irl.language.adapters import merge_adapter_into, share_weights
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.progress import SilentProgress
 from dr_irl.records import Example, ScalingRecord
+from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.seeding import numpy_generator
 from flows.record import load_run
@@ -45,7 +46,7 @@ from tasks.alignment import loop_options, own_distances, starting_policy, traini
 from tasks.caching import Inputs, Job
 from tasks.contents import read_examples
 from tasks.models import base_policy
-from tasks.reward import load_panel
+from tasks.reward import panel_folders
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 MILESTONES = (5, 10, 15)
@@ -101,7 +102,7 @@ class Milestones:
 
 
 def arm_settings(settings: Settings, changes: Mapping[str, Mapping[str, Any]], dtype: str) -> Settings:
-    """Apply an arm's changes to the settings of a run, the study's number of steps, and the policy's number format."""
+    """Apply an arm's changes to the settings of a run, the study's number of steps, and the number format."""
     values = settings.model_dump()
     for section, fields in changes.items():
         values[section] |= fields
@@ -116,10 +117,11 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
     sampled = share_weights(base)
     policy = starting_policy(base, settings, inputs)
     job = Job(settings, inputs, "", SilentProgress(), Store(inputs.store.uri).checkpoint(inputs.refs["panel"]))
+    number_format = getattr(torch, settings.models.number_format)
     loop = Alignment(
         policy,
         tokenizer,
-        load_panel(job),
+        RewardPanel.assemble(panel_folders(job), device=settings.models.device, dtype=number_format),
         loop_options(settings),
         ScalingRule(**settings.scaling.model_dump()),
         seed=settings.seed,
@@ -228,7 +230,7 @@ def main() -> None:
     """Run the arms that are missing, seed by seed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--stores", nargs="+", required=True, help="stores of finished demo runs, one per seed")
-    parser.add_argument("--dtype", default="auto", help="number format of the policy in GRPO")
+    parser.add_argument("--dtype", default="auto", help="number format of policy and reward models in GRPO")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     options = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
