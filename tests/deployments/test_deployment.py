@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from dr_irl.categories import HARM_CATEGORIES
+
 BOOTSTRAP = Path(__file__).parents[2] / "deployments" / "bootstrap.sh"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SECONDS = 300
@@ -118,6 +120,15 @@ def test_the_library_reports_progress_on_the_page_of_the_run(site: Site) -> None
         assert time.monotonic() < deadline, "no line of dr_irl.progress reached the server"
         time.sleep(1)
     assert names
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smoke_run")
+def test_the_scaling_factors_stand_on_the_page_of_the_run(site: Site) -> None:
+    [table] = [found for found in site.ask("artifacts/filter", {}) if found["key"] == "scaling-factors"]
+    rows = json.loads(table["data"])
+    assert table["flow_run_id"] and {row["category"] for row in rows} <= set(HARM_CATEGORIES) and rows
+    assert all({"aD", "aM", "alpha", "gaps kept"} <= row.keys() for row in rows)
 
 
 @pytest.mark.slow
