@@ -150,6 +150,31 @@ class Settings(Section):
             raise ValueError("grpo.reward_models = single needs reward.single_baseline = true, which trains that model")
         return self
 
+    @model_validator(mode="after")
+    def _trl_can(self) -> "Settings":
+        """Refuse what TRL would take for something else, all of it at once."""
+        if self.alignment.engine == "native":
+            return self
+        grpo, parts = self.grpo, self.grpo.minibatches * self.alignment.num_processes
+        completions = grpo.prompts_per_step * grpo.group_size
+        problems = {
+            "grpo.advantage_spread = batch: TRL's divides by the spread of all rewards, not of the centred ones; "
+            "group and none are the same in both": grpo.advantage_spread == "batch",
+            f"grpo.top_up = {grpo.top_up}: TRL cannot replace groups; 0 is allowed": grpo.top_up > 0,
+            "hardness.source = policy: TRL keeps the distances it is given; reference is allowed": (
+                self.hardness.source == "policy"
+            ),
+            f"models.device = {self.models.device}: TRL chooses the device itself; say cuda, and name it in "
+            "CUDA_VISIBLE_DEVICES": ":" in self.models.device,
+            f"{completions} completions a step (grpo.prompts_per_step x grpo.group_size) do not split evenly over "
+            f"{parts} parts (grpo.minibatches x alignment.num_processes)": completions % parts > 0,
+        }
+        if found := [problem for problem, applies in problems.items() if applies]:
+            raise ValueError(
+                "alignment.engine = trl cannot honour " + "; nor ".join(found) + "; or use engine = native"
+            )
+        return self
+
     @property
     def reward_labels(self) -> tuple[str, ...]:
         """The labels that have a reward model: the harm categories and, where there is a guard, `benign`."""

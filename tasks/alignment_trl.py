@@ -22,7 +22,7 @@ from tasks.caching import Job
 from tasks.contents import ADAPTER
 from tasks.models import base_policy
 from tasks.reward import panel_folders
-from tasks.trl_job import ERROR_FILES, PROGRESS, Report, TrlJob, require_trl_can
+from tasks.trl_job import ERROR_FILES, PROGRESS, Report, TrlJob
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,10 @@ def align_with_trl(folder: Path, job: Job) -> None:
     """Align the policy with TRL's trainer.
 
     Raises:
-        SettingsError: TRL cannot honour the settings.
         UserError: TRL is not installed.
         DrIrlError: a process failed.
     """
     settings = job.settings
-    require_trl_can(settings)
     if importlib.util.find_spec("trl") is None:
         raise UserError("alignment.engine = trl needs TRL; install it: pip install 'dr-irl[trl]'")
     with (

@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from dr_irl.config import Settings
-from dr_irl.errors import SettingsError
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.seeding import derive_seed, torch_generator
 
@@ -38,30 +37,6 @@ class TrlJob(BaseModel):
 def updates_per_step(settings: Settings) -> int:
     """Return the optimiser steps that one of our steps has; TRL counts them singly."""
     return settings.grpo.iterations * settings.grpo.minibatches
-
-
-def require_trl_can(settings: Settings) -> None:
-    """Refuse settings that TRL would take for something else.
-
-    Raises:
-        SettingsError: says all of them at once.
-    """
-    grpo, parts = settings.grpo, settings.grpo.minibatches * settings.alignment.num_processes
-    completions = grpo.prompts_per_step * grpo.group_size
-    problems = {
-        "grpo.advantage_spread = batch: TRL's divides by the spread of all rewards, not of the centred ones; "
-        "group and none are the same in both": grpo.advantage_spread == "batch",
-        f"grpo.top_up = {grpo.top_up}: TRL cannot replace groups; 0 is allowed": grpo.top_up > 0,
-        "hardness.source = policy: TRL keeps the distances it is given; reference is allowed": (
-            settings.hardness.source == "policy"
-        ),
-        f"models.device = {settings.models.device}: TRL chooses the device itself; say cuda, and name it in "
-        "CUDA_VISIBLE_DEVICES": ":" in settings.models.device,
-        f"{completions} completions a step (grpo.prompts_per_step x grpo.group_size) do not split evenly over {parts} "
-        "parts (grpo.minibatches x alignment.num_processes)": completions % parts > 0,
-    }
-    if found := [problem for problem, applies in problems.items() if applies]:
-        raise SettingsError("alignment.engine = trl cannot honour " + "; nor ".join(found) + "; or use engine = native")
 
 
 def trl_arguments(settings: Settings, *, longest_prompt: int, scratch: Path) -> dict[str, Any]:

@@ -215,5 +215,5 @@ def test_a_stopped_run_leaves_no_process(inputs: Path, tmp_path: Path, monkeypat
     ("device", "launcher"), [("cpu", "torch.distributed.run"), ("cuda", "accelerate.commands.launch")]
 )
 def test_processes_are_started_by_the_launcher_of_their_device(device: str, launcher: str) -> None:
-    settings = load_settings("smoke", {"models.device": device, "alignment.engine": "trl"})
+    settings = load_settings("smoke", FOR_TRL | {"models.device": device, "alignment.engine": "trl"})
     assert launch_command(settings, Path("job.json"))[2] == launcher
