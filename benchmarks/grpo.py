@@ -237,7 +237,10 @@ def measure_hardness(bench: Bench) -> tuple[dict[str, Any], list[dict[str, Any]]
     from hardness_work import measure_hardness
 
     found = measure_hardness(bench.pairs, bench.turns)
-    return found, [target("hardness: pair by pair / ours", found["ratio"]["median"], at_least=10)]
+    return found, [
+        target(f"hardness, {name}: pair by pair / ours", kind["ratio"]["median"], at_least=10)
+        for name, kind in found.items()
+    ]
 
 
 MEASURES: dict[str, Callable[[Bench], tuple[dict[str, Any], list[dict[str, Any]]]]] = {
