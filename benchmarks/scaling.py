@@ -30,7 +30,7 @@ from dr_irl.alignment import Alignment
 from dr_irl.artifacts import Store
 from dr_irl.checkpoint import Snapshot
 from dr_irl.config import Settings
-from dr_irl.evaluation.compare import mean_interval
+from dr_irl.evaluation.compare import paired_difference
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.evaluation.run import answer_prompts, perplexity
 from dr_irl.evaluation.suites import HARMFUL, ORDINARY, evaluation_prompts, suite_of
@@ -178,15 +178,11 @@ def differences(runs: Mapping[str, Mapping[str, Any]], arm: str, other: str) -> 
     found: dict[str, Any] = {"arm": arm, "other": other, "seeds": seeds}
     for step in map(str, MILESTONES):
         for suite in (HARMFUL, ORDINARY):
-            pairs = [
-                (runs[seed][arm]["steps"][step]["refused"][suite], runs[seed][other]["steps"][step]["refused"][suite])
-                for seed in seeds
+            flags = [
+                [[flag == "1" for flag in runs[seed][each]["steps"][step]["refused"][suite]] for seed in seeds]
+                for each in (arm, other)
             ]
-            per_prompt = [
-                fmean((mine[row] == "1") - (theirs[row] == "1") for mine, theirs in pairs)
-                for row in range(len(pairs[0][0]) if pairs else 0)
-            ]
-            estimate = mean_interval(per_prompt)
+            estimate = paired_difference(*flags)
             found[f"{suite} after {step}"] = {
                 name: round(100 * value, 2)
                 for name, value in (("points", estimate.value), ("low", estimate.low), ("high", estimate.high))

@@ -49,6 +49,26 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def paired_difference(mine: Sequence[Sequence[bool | None]], other: Sequence[Sequence[bool | None]]) -> Estimate:
+    """Return by how much more often `mine` is true than `other` on the same prompts, with its 95 % interval.
+
+    The difference is taken per prompt and averaged over the runs; the interval is Student's over the prompts, so that
+    runs which differ in their seed alone do not count as more prompts. None, unscored, counts as false.
+
+    Args:
+        mine: run -> prompt -> flag.
+        other: the same runs and prompts of another model.
+
+    Raises:
+        ValueError: the two differ in their runs or in their prompts.
+    """
+    runs = [
+        [(a is True) - (b is True) for a, b in zip(flags, others, strict=True)]
+        for flags, others in zip(mine, other, strict=True)
+    ]
+    return mean_interval([math.fsum(values) / len(values) for values in zip(*runs, strict=True)])
+
+
 def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> tuple[int, int, float]:
     """Test whether flags changed more often one way than the other: McNemar's exact two-sided test.
 

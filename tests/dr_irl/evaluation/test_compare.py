@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from dr_irl.evaluation.compare import compare_refusals, mcnemar, mean_interval, rate, wilson_interval
+from dr_irl.evaluation.compare import (
+    compare_refusals,
+    mcnemar,
+    mean_interval,
+    paired_difference,
+    rate,
+    wilson_interval,
+)
 from dr_irl.records import Answer
 
 FLAGS = st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2), max_size=60)
@@ -154,3 +161,24 @@ def test_compare_refusals_refuses_other_prompts():
 def test_compare_refusals_refuses_lists_of_different_length():
     with pytest.raises(ValueError, match="2 answers before and 1 after"):
         compare_refusals("harmful", "x", "y", answers(True, True), answers(True))
+
+
+def test_a_difference_is_averaged_over_runs_and_its_interval_is_over_prompts():
+    mine, other = [[True, True, False], [True, False, False]], [[False, True, False], [False, True, None]]
+    # per prompt: (1 + 1) / 2, (0 - 1) / 2, 0
+    assert paired_difference(mine, other) == mean_interval([1.0, -0.5, 0.0])
+
+
+@given(st.lists(st.lists(st.sampled_from([True, False, None]), min_size=4, max_size=4), min_size=1, max_size=3))
+def test_no_model_differs_from_itself(runs):
+    assert paired_difference(runs, runs).value == 0.0
+
+
+def test_a_seed_that_repeats_another_narrows_nothing():
+    mine, other = [[True, False, True]], [[False, False, True]]
+    assert paired_difference(mine * 5, other * 5) == paired_difference(mine, other)
+
+
+def test_runs_that_one_side_lacks_are_refused():
+    with pytest.raises(ValueError, match="longer"):
+        paired_difference([[True]], [[True], [True]])
