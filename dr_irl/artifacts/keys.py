@@ -7,8 +7,11 @@ from dr_irl.errors import StoreError
 
 MARKER = ".dr-irl-store"
 OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS = "objects", "staging", "damaged", "leases", "checkpoints"
-RESULTS, RUNS = "results", "runs"
-TOP_LEVEL = frozenset({OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS, RESULTS, RUNS, MARKER})
+RESULTS, RUNS, ABLATIONS = "results", "runs", "ablations"
+INBOX, ACCEPTED, MODELS = "inbox", "accepted", "models"
+TOP_LEVEL = frozenset(
+    {OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS, RESULTS, RUNS, ABLATIONS, INBOX, ACCEPTED, MODELS, MARKER}
+)
 MANIFEST_NAME = "manifest.json"
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{32}$")
