@@ -2,15 +2,16 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from dr_irl.demonstrations.balance import balance as balance_examples
-from dr_irl.demonstrations.balance import summarise_balance
+from dr_irl.demonstrations.balance import summarise_balance, wanted_rows
 from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps
 from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.route import Router
-from dr_irl.demonstrations.sources import load_examples
+from dr_irl.demonstrations.sources import load_examples, newest_first
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
@@ -23,12 +24,9 @@ from tasks.models import base_policy, text_encoder
 def sources(folder: Path, job: Job) -> None:
     """Read every source, drop duplicates and whatever overlaps an evaluation set."""
     options = job.settings.sources
-    limits = {"max_prompt_characters": options.max_prompt_characters, "max_bad_rows": options.max_bad_rows}
-    examples, bad = load_examples(options.files, **limits)
+    examples, bad = _load(job, options.files)
     distinct, repeated = drop_duplicates(examples, near_duplicate=options.near_duplicate)
-    evaluation = {
-        name: [example.prompt for example in load_examples([name], **limits)[0]] for name in options.evaluation_files
-    }
+    evaluation = {name: [example.prompt for example in _load(job, [name])[0]] for name in options.evaluation_files}
     kept, overlapping = drop_overlaps(distinct, evaluation, ngram=options.overlap_ngram)
     _write(folder, kept, Counter(bad) + Counter(repeated) + Counter(overlapping))
 
@@ -53,8 +51,8 @@ def balance(folder: Path, job: Job) -> None:
         dropped += Counter(failed)
     kept = balance_examples(
         examples,
-        rows_per_category=settings.balance.rows_per_category,
-        benign_rows=settings.balance.benign_rows,
+        wanted_rows(settings.balance.rows_per_category, settings.balance.benign_rows),
+        newest=_newest(job),
         allow_repeats=settings.balance.allow_repeats,
         generator=numpy_generator(settings.seed, "balance"),
     )
@@ -62,6 +60,16 @@ def balance(folder: Path, job: Job) -> None:
     summary = summarise_balance(examples, kept, dropped)
     (folder / BALANCE).write_text(json.dumps(asdict(summary), indent=2))
     Example.write([*kept, *(e for e in examples if e.split == "heldout")], folder / EXAMPLES)
+
+
+def _newest(job: Job) -> list[set[str]]:
+    """Return the ids of the rows of each file from the inbox, the newest file first."""
+    return [{example.id for example in _load(job, [file])[0]} for file in newest_first(job.settings.sources.files)]
+
+
+def _load(job: Job, files: Sequence[str]) -> tuple[list[Example], dict[str, int]]:
+    options = job.settings.sources
+    return load_examples(files, max_prompt_characters=options.max_prompt_characters, max_bad_rows=options.max_bad_rows)
 
 
 def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[str, int]]:

@@ -1,7 +1,7 @@
 """Makes the categories equal, and measures how equal they are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -10,30 +10,48 @@ from dr_irl.errors import DataError
 from dr_irl.records import Example
 from dr_irl.report.data import BalanceSummary
 
+NEWEST_SHARE = 0.5
+"""Of a category's rows, the share that new findings may fill first; the rest keeps what was learnt from the past."""
+
+
+def wanted_rows(rows_per_category: int, benign_rows: int) -> dict[str, int]:
+    """Return how many rows of each label are wanted: of the harm categories equally many."""
+    return dict.fromkeys(HARM_CATEGORIES, rows_per_category) | {BENIGN: benign_rows}
+
 
 def balance(
     examples: Sequence[Example],
+    wanted: Mapping[str, int],
     *,
-    rows_per_category: int,
-    benign_rows: int,
+    newest: Sequence[Collection[str]] = (),
     allow_repeats: bool,
     generator: np.random.Generator,
 ) -> list[Example]:
-    """Draw the same number of training rows with a demonstration from every harm category, and the benign rows.
+    """Draw as many training rows with a demonstration as are wanted of every label.
 
-    Within a category the sources are as even as they can be. The order of `examples` does not matter; the result is
-    ordered by category, then id.
+    Up to `NEWEST_SHARE` of a label's rows come from the newest findings: chance would leave them out as soon as there
+    are more rows than are wanted. Among the others the sources are as even as they can be. The order of `examples`
+    does not matter; the result is ordered by category, then id.
+
+    Args:
+        examples: rows of any split.
+        wanted: label -> rows, for every label.
+        newest: ids of new findings, the newest set first.
+        allow_repeats: fill a light category by repeating rows.
+        generator: draws the rows.
 
     Raises:
         DataError: a category has too few rows; with `allow_repeats`, none at all.
     """
-    wanted = dict.fromkeys(HARM_CATEGORIES, rows_per_category) | {BENIGN: benign_rows}
     pools = {label: _pool(examples, label) for label in ALL_LABELS}
     _require_enough(pools, wanted, allow_repeats)
     drawn: list[Example] = []
     for label, pool in pools.items():
         repeats, rest = divmod(wanted[label], len(pool)) if pool else (0, 0)
-        rows = pool * repeats + _draw_evenly(pool, rest, generator)
+        first = _draw_newest(pool, newest, math.ceil(rest * NEWEST_SHARE), generator)
+        taken = {example.id for example in first}
+        others = [example for example in pool if example.id not in taken]
+        rows = pool * repeats + first + _draw_evenly(others, rest - len(first), generator)
         drawn += sorted(rows, key=lambda example: example.id)
     return drawn
 
@@ -85,6 +103,17 @@ def _require_enough(pools: Mapping[str, Sequence[Example]], wanted: Mapping[str,
     if not allow_repeats:
         advice += ", or set balance.allow_repeats"
     raise DataError(f"too few training rows with a demonstration: {'; '.join(short)}; {advice}")
+
+
+def _draw_newest(
+    pool: Sequence[Example], newest: Sequence[Collection[str]], most: int, generator: np.random.Generator
+) -> list[Example]:
+    drawn: dict[str, Example] = {}
+    for ids in newest:
+        rows = [example for example in pool if example.id in ids and example.id not in drawn]
+        chosen = _draw_evenly(rows, min(most - len(drawn), len(rows)), generator)
+        drawn |= {example.id: example for example in chosen}
+    return list(drawn.values())
 
 
 def _draw_evenly(pool: Sequence[Example], wanted: int, generator: np.random.Generator) -> list[Example]:

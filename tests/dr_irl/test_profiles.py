@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dr_irl.config import Settings
-from dr_irl.demonstrations.balance import balance
+from dr_irl.demonstrations.balance import balance, wanted_rows
 from dr_irl.demonstrations.dedupe import drop_duplicates
 from dr_irl.demonstrations.sources import load_examples
 from dr_irl.errors import SettingsError
@@ -56,8 +56,7 @@ def test_the_shipped_demonstrations_fill_every_category(profile: str, shipped: l
     wanted = load_settings(profile).balance
     rows = balance(
         shipped,
-        rows_per_category=wanted.rows_per_category,
-        benign_rows=wanted.benign_rows,
+        wanted_rows(wanted.rows_per_category, wanted.benign_rows),
         allow_repeats=False,
         generator=np.random.default_rng(0),
     )

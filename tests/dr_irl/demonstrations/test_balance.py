@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -6,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
-from dr_irl.demonstrations.balance import balance, category_counts, normalised_entropy, summarise_balance
+from dr_irl.demonstrations.balance import (
+    balance,
+    category_counts,
+    normalised_entropy,
+    summarise_balance,
+    wanted_rows,
+)
 from dr_irl.errors import DataError
 from dr_irl.records import Example
 
@@ -20,9 +27,17 @@ def every_label(count: int) -> list[Example]:
     return [row for label in ALL_LABELS for row in rows(label, count)]
 
 
-def run(examples: list[Example], *, wanted: int = 2, benign: int = 2, repeats: bool = False, seed: int = 0):
+def run(
+    examples: list[Example],
+    *,
+    wanted: int = 2,
+    benign: int = 2,
+    newest: Sequence[set[str]] = (),
+    repeats: bool = False,
+    seed: int = 0,
+):
     generator = np.random.default_rng(seed)
-    return balance(examples, rows_per_category=wanted, benign_rows=benign, allow_repeats=repeats, generator=generator)
+    return balance(examples, wanted_rows(wanted, benign), newest=newest, allow_repeats=repeats, generator=generator)
 
 
 sizes = st.lists(st.integers(3, 12), min_size=8, max_size=8)
@@ -72,6 +87,38 @@ def test_benign_rows_are_spread_over_their_sources() -> None:
     examples += rows(BENIGN, 20, "ordinary") + rows(BENIGN, 5, "lookalike")
     drawn = [e.source for e in run(examples, benign=8) if e.category == BENIGN]
     assert Counter(drawn) == {"ordinary": 4, "lookalike": 4}
+
+
+def new_rows(count: int, source: str) -> tuple[list[Example], set[str]]:
+    found = rows("insult", count, source)
+    return found, {row.id for row in found}
+
+
+@given(seed=st.integers(0, 9))
+def test_new_findings_are_drawn_among_many_old_rows(seed: int) -> None:
+    new, ids = new_rows(3, "z")
+    drawn = run(every_label(50) + new, wanted=6, newest=[ids], seed=seed)
+    assert ids <= {row.id for row in drawn}
+
+
+def test_new_findings_leave_half_of_a_category_to_the_past() -> None:
+    # 6 wanted: 3 are drawn from the new ones, and the other 3 as evenly as can be from 50 old and 47 new.
+    new, ids = new_rows(50, "z")
+    drawn = [row.source for row in run(every_label(50) + new, wanted=6, newest=[ids]) if row.category == "insult"]
+    assert Counter(drawn) == {"z": 3 + 1, "direct": 2}
+
+
+def test_the_newest_findings_come_before_those_before_them() -> None:
+    (older, older_ids), (newer, newer_ids) = new_rows(9, "y"), new_rows(2, "z")
+    drawn = run(every_label(50) + older + newer, wanted=6, newest=[newer_ids, older_ids])
+    assert newer_ids <= {row.id for row in drawn}
+
+
+@given(seed=st.integers(0, 9))
+def test_a_row_that_is_new_twice_takes_one_place(seed: int) -> None:
+    new, ids = new_rows(3, "z")
+    drawn = run(every_label(50) + new, wanted=6, newest=[{new[0].id}, ids], seed=seed)
+    assert ids <= {row.id for row in drawn}
 
 
 def test_shortfall_names_every_short_category_with_its_count() -> None:
