@@ -29,6 +29,10 @@ class StoreError(UserError):
     """Raised when the artifact store cannot be reached, read or written."""
 
 
+class StoreUnreachableError(StoreError):
+    """Raised when the network or the server is at fault, which may pass by itself."""
+
+
 class CorruptArtifactError(DrIrlError):
     """Raised when an artifact's files do not match its manifest."""
 
@@ -41,7 +45,17 @@ class CollapseError(DrIrlError):
     """Raised when a policy shows a sign of collapse, and is to stop there."""
 
 
+class GateError(DrIrlError):
+    """Raised when a result may not replace the champion."""
+
+    exit_status = 3
+
+
 class InterruptedRunError(DrIrlError):
     """Raised when a run was asked to stop, and did so at the next step."""
 
     exit_status = 143  # 128 + SIGTERM
+
+
+class StageTimeoutError(DrIrlError):
+    """Raised when a stage took longer than it may, and stopped at its next step."""

@@ -8,13 +8,14 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
+from uuid import UUID
 
 import torch
 from prefect import Task
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
@@ -24,7 +25,8 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.progress import Meter, Progress
 from tasks.checkpoints import StoreCheckpoints
-from tasks.interruption import StoppableProgress, stop_if_requested
+from tasks.failures import RETRIES, after_retries, ending_in_a_sentence, survive_full_memory
+from tasks.interruption import StoppableProgress, stop_if_requested, time_limit
 from tasks.machine import give_back_memory
 from tasks.opening import open_store
 from tasks.reporting import current_progress
@@ -93,6 +95,7 @@ def stage_task(stage: Stage) -> Task[..., Any]:
             drop_result(store, ref)
         return result_key(ref)
 
+    @ending_in_a_sentence
     def run(
         settings: Settings,
         store_uri: str,
@@ -113,11 +116,10 @@ def stage_task(stage: Stage) -> Task[..., Any]:
             progress = StoppableProgress(current_progress())
             refs = _refs(store, inputs)
             job = Job(settings, Inputs(store, refs), variant, progress, store.checkpoint(ref))
-            _build(stage, store, identity, job, rebuild=rebuild)
-            if stage.page:
-                _import(stage.page)(store.fetch(ref))
+            with time_limit(ref.stage, _minutes(settings, stage, ref)):
+                noted = _build(stage, store, identity, job, rebuild=rebuild)
         give_back_memory()
-        return Completed(data=found, message=f"{ref.stage} {ref.fingerprint} built")
+        return Completed(data=found, message=f"{ref.stage} {ref.fingerprint} built{noted}{after_retries(_run_id())}")
 
     run.__name__, run.__doc__ = stage.name, f"Make `{stage.name}`: see `{stage.make}`."
     return Task(
@@ -127,7 +129,24 @@ def stage_task(stage: Stage) -> Task[..., Any]:
         cache_key_fn=key,
         persist_result=True,
         result_serializer=SERIALISER,
+        on_completion=[_page_hook(stage)] if stage.page else [],
+        **RETRIES,
     )
+
+
+def _page_hook(stage: Stage) -> Callable[[Task[..., Any], TaskRun, State[Any]], None]:
+    """Return what shows an artifact on the page of its run, built or found; Prefect logs it if that fails."""
+
+    def show_on_page(task: Task[..., Any], run: TaskRun, state: State[Any]) -> None:
+        del task, run
+        context = TaskRunContext.get()
+        assert context is not None  # hooks run in the task's context
+        store = open_store(context.parameters["store_uri"])
+        from tasks.run_page import show  # imports what only the page needs
+
+        show(_import(stage.page), store, store.ref(**state.result()))
+
+    return show_on_page
 
 
 def _identify(
@@ -149,15 +168,32 @@ def import_maker(stage: Stage) -> Make:
     return cast(Make, _import(stage.make))
 
 
-def _import(entry: str) -> Callable[..., None]:
+def _import(entry: str) -> Callable[..., Any]:
     module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> None:
+def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> str:
+    """Build an artifact; returns what is to be said of how."""
     make = import_maker(stage)
     if rebuild:
         job.slot.delete()
-    with store.build(identity, replace=rebuild) as folder:
-        make(folder, job)
+
+    def build(settings: Settings) -> None:
+        with store.build(identity, replace=rebuild) as folder:
+            make(folder, replace(job, settings=settings))
+
+    noted = survive_full_memory(build, job.settings, identity.stage)
     job.slot.delete()
+    return noted
+
+
+def _minutes(settings: Settings, stage: Stage, ref: ArtifactRef) -> float | None:
+    """Return the limit of one artifact, `reward/insult`, or else that of its stage, `reward`."""
+    limits = settings.limits.stage_minutes
+    return limits.get(ref.stage, limits.get(stage.name))
+
+
+def _run_id() -> UUID | None:
+    context = TaskRunContext.get()
+    return context.task_run.id if context else None

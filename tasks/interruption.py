@@ -1,13 +1,18 @@
 """How a run stops when it is asked to: at the next step, with a checkpoint, and not in the middle of a write."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
-from dr_irl.errors import InterruptedRunError
+from prefect.context import FlowRunContext
+
+from dr_irl.errors import InterruptedRunError, StageTimeoutError
 from dr_irl.progress import Meter, Progress
 
 _GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
@@ -16,21 +21,80 @@ _asked_by: list[int] = []
 """The signal that asked this process to stop, once one has."""
 
 
+_stopped_runs: dict[str, int] = {}
+"""Flow runs whose stages in this process are to stop, where it works for several, and the signal that asked for it."""
+
+
+@dataclass(frozen=True)
+class _Limit:
+    stage: str
+    minutes: float
+    ends: float
+    """By the clock of `time.monotonic`."""
+
+
+_limit: ContextVar[_Limit | None] = ContextVar("limit", default=None)
+"""How long the stage that runs here may take."""
+
+
+@contextmanager
+def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
+    """Let the stage that runs in the block stop at the first step after so many minutes; None: never."""
+    limit = _Limit(stage, minutes, time.monotonic() + 60 * minutes) if minutes is not None else None
+    before = _limit.set(limit)
+    try:
+        yield
+    finally:
+        _limit.reset(before)
+
+
+def _overdue() -> _Limit | None:
+    limit = _limit.get()
+    return limit if limit is not None and time.monotonic() > limit.ends else None
+
+
+def request_stop(number: int, run_id: str | None = None) -> None:
+    """Let the stages in this process, or those of one flow run, stop at their next step as if the signal had come."""
+    if run_id is None:
+        _asked_by.append(number)
+    else:
+        _stopped_runs[run_id] = number
+
+
 def stop_requested() -> bool:
-    """Tell whether this process was asked to stop."""
-    return bool(_asked_by)
+    """Tell whether the stage that runs here is to stop: its process or flow run was asked to, or its time is up."""
+    return bool(_signals()) or _overdue() is not None
+
+
+def _signals() -> list[int]:
+    context = FlowRunContext.get()
+    run_id = str(context.flow_run.id) if context and context.flow_run else ""
+    return [*_asked_by, *(number for stopped, number in _stopped_runs.items() if stopped == run_id)]
 
 
 def stop_if_requested() -> None:
-    """Stop here if this process was asked to.
+    """Stop here if this process or the flow run that this belongs to was asked to.
 
     Raises:
         InterruptedRunError: it was.
     """
-    for number in _asked_by:
+    for number in _signals():
         error = InterruptedRunError(how_it_ended(number))
         error.exit_status = 128 + number
         raise error
+
+
+def stop_if_overdue(so_far: str) -> None:
+    """Stop here if the stage's time is up.
+
+    Raises:
+        StageTimeoutError: it is.
+    """
+    if limit := _overdue():
+        raise StageTimeoutError(
+            f"stage {limit.stage} was stopped at {so_far}: it took more than limits.stage_minutes allows it, "
+            f"{limit.minutes:g} minutes; allow it more, and the same command goes on from the last checkpoint"
+        )
 
 
 def how_it_ended(number: int) -> str:
@@ -71,7 +135,7 @@ def stopping_on_signals() -> Iterator[None]:
 
 
 class StoppableProgress:
-    """Progress whose meters end the stage when the run was asked to stop."""
+    """Progress whose meters end the stage when the run was asked to stop, or the stage's time is up."""
 
     def __init__(self, progress: Progress) -> None:
         """Report to `progress`."""
@@ -81,13 +145,17 @@ class StoppableProgress:
     def stage(self, name: str, total: int, unit: str) -> Iterator[Meter]:
         """Open the meter of stage `name`, which will count `total` units."""
         with self._progress.stage(name, total, unit) as meter:
-            yield _StoppableMeter(meter)
+            yield _StoppableMeter(meter, total, unit)
 
 
 class _StoppableMeter:
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, meter: Meter, total: int, unit: str) -> None:
+        self._meter, self._total, self._unit = meter, total, unit
+        self._done = 0
 
     def advance(self, units: int = 1, **readings: float) -> None:
+        self._done += units
         self._meter.advance(units, **readings)
         stop_if_requested()
+        if self._done < self._total:  # what is left after the last step is short, and would be lost
+            stop_if_overdue(f"{self._done} of {self._total} {self._unit}")

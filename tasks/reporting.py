@@ -1,15 +1,30 @@
-"""Progress on the terminal, or in the log of the run's page."""
+"""Progress on the terminal, or on the page of the run: lines in its log, and a bar."""
 
 import logging
+import re
 import time
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.context import TaskRunContext
+from prefect.exceptions import PrefectException
 
 from dr_irl.progress import Meter, Progress
 
 logger = logging.getLogger("dr_irl.progress")
 
-_SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_UPDATES = 5.0
+_SECONDS_TO_END = 5.0
+"""How long a stage that is done waits for its bar to say so."""
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
@@ -19,28 +34,98 @@ def report_to(progress: Progress) -> None:
 
 
 def current_progress() -> Progress:
-    """Return where progress goes: what `report_to` chose, or the log."""
-    return _progress.get() or LogProgress()
+    """Return where progress goes: what `report_to` chose, or the page of the run."""
+    return _progress.get() or PageProgress()
 
 
-class LogProgress:
-    """Logs a line now and then; Prefect shows it on the page of the run."""
+@dataclass
+class Standing:
+    """How far a stage is."""
 
-    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Meter]:
+    name: str
+    total: int
+    unit: str
+    done: int = 0
+    readings: dict[str, float] = field(default_factory=dict)
+    ended_well: bool = False
+
+    @property
+    def percent(self) -> float:
+        """The share that is done; totals are upper limits, so that a stage may end well below."""
+        return 100.0 if self.ended_well else min(100.0, 100 * self.done / max(1, self.total))
+
+    def line(self) -> str:
+        """Say it in a line of text."""
+        shown = " ".join(f"{name} {value:.3g}" for name, value in self.readings.items())
+        return f"{self.name} {self.done}/{self.total} {self.unit} {shown}".rstrip()
+
+
+class PageProgress:
+    """Logs a line now and then and, in a task of Prefect's, moves a bar on the page of the run."""
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Meter]:
         """Open the meter of stage `name`, which will count `total` units."""
-        return nullcontext(_LogMeter(name, total, unit))
+        standing = Standing(name, total, unit)
+        with _bar(standing):
+            yield _PageMeter(standing)
 
 
-class _LogMeter:
-    def __init__(self, name: str, total: int, unit: str) -> None:
-        self._name, self._total, self._unit = name, total, unit
-        self._done = 0
+class _PageMeter:
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
         self._logged = time.monotonic()
 
     def advance(self, units: int = 1, **readings: float) -> None:
-        self._done += units
+        self._standing.done += units
+        self._standing.readings = self._standing.readings | readings
         now = time.monotonic()
-        if now - self._logged >= _SECONDS_BETWEEN_LINES or self._done >= self._total:
+        if now - self._logged >= SECONDS_BETWEEN_LINES or self._standing.done >= self._standing.total:
             self._logged = now
-            shown = " ".join(f"{name} {value:.3g}" for name, value in readings.items())
-            logger.info("%s %d/%d %s %s", self._name, self._done, self._total, self._unit, shown)
+            logger.info("%s", self._standing.line())
+
+
+@contextmanager
+def _bar(standing: Standing) -> Iterator[None]:
+    """Keep a bar on the page up to date while the block runs, from a thread: no step waits for the server."""
+    context = TaskRunContext.get()
+    if context is None:
+        yield
+        return
+    over = Event()
+    run = context.task_run
+    # In this context, for Prefect's settings are part of it.
+    bar = Thread(target=copy_context().run, args=(_follow, standing, over, run.id, run.flow_run_id), daemon=True)
+    bar.start()
+    try:
+        yield
+        standing.ended_well = True
+    finally:
+        over.set()
+        bar.join(_SECONDS_TO_END)
+
+
+def _follow(standing: Standing, over: Event, task_run_id: UUID, flow_run_id: UUID | None) -> None:
+    key = re.sub(r"[^a-z0-9]+", "-", f"progress-{standing.name}".lower())
+    sent: UUID | None = None
+    told = False
+    # Settings of its own, so that it is a client of its own: the task's ends with the task.
+    with get_client(httpx_settings={"timeout": SECONDS_BETWEEN_UPDATES}, sync_client=True) as client:
+        ended = False
+        while not ended:
+            ended = over.wait(SECONDS_BETWEEN_UPDATES if sent else 0)
+            shown: dict[str, Any] = {"data": standing.percent, "description": standing.line()}
+            try:
+                if sent is None:
+                    made = ArtifactCreate(
+                        type="progress", key=key, task_run_id=task_run_id, flow_run_id=flow_run_id, **shown
+                    )
+                    sent = client.create_artifact(made).id
+                else:
+                    client.update_artifact(sent, ArtifactUpdate(**shown))
+            except (httpx.HTTPError, PrefectException) as error:
+                # A bar that stands still is no reason to lose hours of training; the log's lines go on.
+                if not told:
+                    logger.warning("the progress bar of %s cannot be moved for now: %s", standing.name, error)
+                told = True
+                ended = ended or over.wait(SECONDS_BETWEEN_UPDATES)

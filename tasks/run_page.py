@@ -1,37 +1,206 @@
-"""What a stage that was built shows on the page of its run: tables of numbers, never texts."""
+"""What a stage shows on the page of its run, whether it was built or found: tables and curves, never texts.
 
+Each function is given what a stage made. Keys of artifacts are the same in every run, so that the page of a key shows
+how it changes from run to run.
+"""
+
+import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from dr_irl.categories import BENIGN
-from dr_irl.records import ScalingRecord
-from tasks.contents import SCALING
+from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.keys import object_key
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.evaluation.compare import rate
+from dr_irl.records import RewardReading, ScalingRecord, StepRecord
+from dr_irl.report.data import ModelSummary, Rate
+from tasks.contents import (
+    BALANCE,
+    MODELS,
+    READINGS,
+    REPORT,
+    SCALING,
+    STEPS,
+    SUMMARY,
+    TRAINING,
+    model_title,
+    read_summary,
+)
+from tasks.curves import Curves, draw_curves
 
 Row = Mapping[str, str | int | float]
+Record = TypeVar("Record", StepRecord, ScalingRecord)
 
 
-def show_scaling(folder: Path) -> None:
+@dataclass(frozen=True)
+class Made:
+    """An artifact, of which single files are read: a model beside them is not brought here for a table."""
+
+    store: Store
+    ref: ArtifactRef
+    scratch: Path
+    """Where files that lie elsewhere are put."""
+
+    def file(self, name: str) -> Path:
+        """Return one of its files."""
+        key = f"{object_key(self.ref.stage, self.ref.fingerprint)}/{name}"
+        if self.store.is_local:
+            return Path(self.store.uri, key)
+        path = self.scratch / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.store.backend.read(key))
+        return path
+
+    def inputs(self) -> dict[str, "Made"]:
+        """Return what it was made from."""
+        made = self.store.manifest(self.ref).inputs
+        return {name: Made(self.store, self.store.ref(name, print_), self.scratch) for name, print_ in made.items()}
+
+
+def show(page: Callable[[Made], None], store: Store, ref: ArtifactRef) -> None:
+    """Show an artifact on the page of the run that this is called in."""
+    with TemporaryDirectory(prefix="dr-irl-page-") as scratch:
+        page(Made(store, ref, Path(scratch)))
+
+
+def show_balance(made: Made) -> None:
+    """Show how many rows each category has, before and after balancing, and what was dropped."""
+    summary = json.loads(made.file(BALANCE).read_text())
+    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
+    _table(
+        "balance",
+        balance_rows(summary["before"], summary["after"]),
+        f"Demonstrations of each category. Normalised entropy {summary['entropy_before']:.3f} before, "
+        f"{summary['entropy_after']:.3f} after. Rows dropped: {dropped}.",
+    )
+
+
+def show_rewards(made: Made) -> None:
+    """Show how often each reward model prefers the demonstration, on rows that it was not trained on."""
+    panel = made.inputs()["panel"]
+    readings = RewardReading.read(made.file(READINGS))
+    labels = sorted({reading.category for reading in readings})
+    gaps = {label: json.loads(panel.file(f"{label}/{TRAINING}").read_text())["gaps"] for label in labels}
+    _table(
+        "reward-accuracy",
+        reward_rows(gaps, readings),
+        "Share of pairs in which a reward model prefers the demonstration, with its 95 % interval: on validation rows, "
+        "on held-out prompts against completions, and against hard negatives.",
+    )
+
+
+def show_scaling(made: Made) -> None:
     """Show what scaled the advantages: the factors of each harm category over all steps, and its gaps at both ends."""
-    rows = scaling_rows(ScalingRecord.read(folder / SCALING))
-    create_table_artifact(
-        [dict(row) for row in rows],
-        key="scaling-factors",
-        description="Dynamic reward scaling: aD, aM and alpha (mean, least to greatest), the mean reward gap of the "
+    records = ScalingRecord.read(made.file(SCALING))
+    _table(
+        "scaling-factors",
+        scaling_rows(records),
+        "Dynamic reward scaling: aD, aM and alpha (mean, least to greatest), the mean reward gap of the "
         "first and the last step, and the share of gaps that passed the filter.",
+    )
+    steps = [record for record in StepRecord.read(made.file(STEPS)) if record.name == "reward"]
+    _picture("alpha-curves", "Scaling factor alpha by category", alpha_curves(records))
+    _picture("reward-curves", "Reward of the completions by category", by_category(steps, lambda record: record.value))
+
+
+def show_refusal(made: Made) -> None:
+    """Show what one model declined."""
+    summary = read_summary(made.file(SUMMARY).parent)
+    title = made.ref.stage.rpartition("/")[2]
+    _table(
+        f"refusal-{title}",
+        refusal_rows([summary]),
+        f"Share of held-out prompts that the {summary.name} model declined.",
+    )
+
+
+def show_report(made: Made) -> None:
+    """Show what each model of the run declined, and where the report is."""
+    inputs = made.inputs()
+    evaluated = [inputs[name] for model in MODELS if (name := f"evaluation/{model}") in inputs]
+    models = [read_summary(each.file(SUMMARY).parent) for each in evaluated]
+    _table("refusal", refusal_rows(models), "Share of held-out prompts that was declined, with its 95 % interval.")
+    uri = f"{made.ref.uri}/{REPORT}"
+    address = Path(uri).as_uri() if made.store.is_local else uri
+    create_link_artifact(address, link_text=uri, key="report", description=f"The report. To open it: `{opening(uri)}`")
+
+
+def show_run(run_id: str, report: ArtifactRef, store: Store) -> None:
+    """Show, on a finished run's page, its name in the store and how to get at its report."""
+    create_markdown_artifact(
+        f"Run **{run_id}**\n\n| | |\n| --- | --- |\n| store | `{store.uri}` |\n| report | `{report.uri}/{REPORT}` |\n"
+        f"| open it | `{opening(f'{report.uri}/{REPORT}')}` |\n"
+        f"| ask the model | `dr-irl chat --run {run_id} --store {store.uri}` |\n",
+        key="summary",
+        description="What the run left behind.",
+    )
+
+
+def opening(uri: str) -> str:
+    """Return the command that opens a report."""
+    return f"aws s3 cp {uri} . && xdg-open {REPORT}" if uri.startswith("s3://") else f"xdg-open {uri}"
+
+
+def balance_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Row]:
+    """Set the counts side by side."""
+    return [
+        {"category": name, "before": before.get(name, 0), "after": after.get(name, 0)}
+        for name in dict.fromkeys([*before, *after])
+    ]
+
+
+def reward_rows(gaps: Mapping[str, Sequence[float]], readings: Sequence[RewardReading]) -> list[Row]:
+    """Say how accurate the reward model of each category is.
+
+    Args:
+        gaps: category -> gaps on validation rows.
+        readings: of all models; only those of a category's own model count.
+    """
+    return [_reward_row(label, gaps[label], [r for r in readings if r.model == r.category == label]) for label in gaps]
+
+
+def _reward_row(label: str, gaps: Sequence[float], own: Sequence[RewardReading]) -> Row:
+    def won(readings: Sequence[RewardReading]) -> str:
+        return shown(rate([reading.demonstration_reward > reading.other_reward for reading in readings]))
+
+    return {
+        "category": label,
+        "validation": shown(rate([gap > 0 for gap in gaps])),
+        "held-out": won([reading for reading in own if reading.kind == "completion"]),
+        "hard negatives": won([reading for reading in own if reading.kind != "completion"]),
+    }
+
+
+def refusal_rows(models: Sequence[ModelSummary]) -> list[Row]:
+    """Set the models side by side: refusal of harmful prompts by category, then of ordinary and look-alike ones."""
+    tables = {model_title(model.name): model.refusal | model.over_refusal for model in models}
+    groups = dict.fromkeys(group for table in tables.values() for group in table)
+    return [{"prompts": group} | {name: shown(table.get(group)) for name, table in tables.items()} for group in groups]
+
+
+def shown(share: Rate | None) -> str:
+    """Write a share with its count and interval: `75 % (3 of 4; 30 to 95 %)`."""
+    if share is None or not share.count:
+        return f"none ({share.unscored} unscored)" if share else "none"
+    return f"{share.value:.0%} ({share.hits} of {share.count}; {100 * share.low:.0f} to {share.high:.0%})".replace(
+        "%", " %"
     )
 
 
 def scaling_rows(records: Sequence[ScalingRecord]) -> list[Row]:
     """Sum up the factors of each harm category."""
-    by_category: dict[str, list[ScalingRecord]] = defaultdict(list)
+    of_category: dict[str, list[ScalingRecord]] = defaultdict(list)
     for record in records:
         if record.category != BENIGN:
-            by_category[record.category].append(record)
-    return [_row(category, by_category[category]) for category in sorted(by_category)]
+            of_category[record.category].append(record)
+    return [_row(category, of_category[category]) for category in sorted(of_category)]
 
 
 def _row(category: str, records: Sequence[ScalingRecord]) -> Row:
@@ -55,3 +224,27 @@ def _row(category: str, records: Sequence[ScalingRecord]) -> Row:
 def _spread(records: Sequence[ScalingRecord], of: Callable[[ScalingRecord], float]) -> str:
     values = [of(record) for record in records]
     return f"{fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def alpha_curves(records: Sequence[ScalingRecord]) -> Curves:
+    """Return the mean factor of each harm category at each step."""
+    return by_category([r for r in records if r.category in HARM_CATEGORIES], lambda record: record.alpha)
+
+
+def by_category(records: Sequence[Record], value: Callable[[Record], float]) -> Curves:
+    """Return the mean of a number by category and step."""
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        found[record.category][record.step].append(value(record))
+    return {name: [(step, fmean(values)) for step, values in sorted(at.items())] for name, at in sorted(found.items())}
+
+
+def _table(key: str, rows: Sequence[Row], description: str) -> None:
+    create_table_artifact([dict(row) for row in rows], key=key, description=description)
+
+
+def _picture(key: str, title: str, curves: Curves) -> None:
+    """Show curves; in Markdown, because the page prints the whole address of an image artifact below the image."""
+    create_markdown_artifact(
+        f"![{title}]({draw_curves(title, curves)})", key=key, description=f"{title}, over the steps."
+    )

@@ -18,7 +18,16 @@ from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.language.resolve import model_identity
 
-_PLUMBING = ("tasks.caching", "tasks.checkpoints", "tasks.interruption", "tasks.stages")
+_PLUMBING = (
+    "tasks.caching",
+    "tasks.checkpoints",
+    "tasks.curves",
+    "tasks.failures",
+    "tasks.interruption",
+    "tasks.reporting",
+    "tasks.run_page",
+    "tasks.stages",
+)
 """Modules of tasks that no artifact depends on."""
 
 Reads = Callable[[Settings, str], Mapping[str, Any]]
@@ -108,6 +117,7 @@ BALANCE = Stage(
         "demonstrations": s.demonstrations.model_dump(),
         "models": _policy(s) if s.demonstrations.generator == "policy" else {},
     },
+    page="tasks.run_page:show_balance",
 )
 WARM_START = Stage(
     "warm-start",
@@ -120,6 +130,13 @@ WARM_START = Stage(
         "completions": _some(s.completions, "rows_at_once", "temperature"),
         "models": _policy(s),
     },
+)
+CHAMPION = Stage(
+    "champion",
+    "tasks.champion:champion",
+    ("dr_irl.language.resolve",),
+    lambda s, _: {"champion": model_identity(str(s.models.champion))},
+    single_thread=True,
 )
 COMPLETIONS = Stage(
     "completions",
@@ -172,6 +189,7 @@ PANEL_REPORT = Stage(
         "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
         "models": _policy(s),
     },
+    page="tasks.run_page:show_rewards",
 )
 
 
@@ -212,10 +230,15 @@ EVALUATION = Stage(
         "dr_irl.language.adapters",
     ),
     lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
+    page="tasks.run_page:show_refusal",
 )
 REPORT = Stage(
     "report",
     "tasks.report:report",
     ("dr_irl.report.write", "dr_irl.evaluation.compare"),
-    lambda s, _: s.model_dump(exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})),
+    lambda s, _: s.model_dump(
+        exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
+        | {"limits": True, "promotion": True}
+    ),
+    page="tasks.run_page:show_report",
 )

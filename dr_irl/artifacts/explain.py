@@ -1,5 +1,6 @@
 """What went wrong with a store, each as one sentence that says what to do. Secrets are never part of it."""
 
+import builtins
 import errno
 import re
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from dr_irl.errors import StoreError
+from dr_irl.errors import StoreError, StoreUnreachableError
 
 _FAILURES = (OSError, BotoCoreError, ClientError)
+_CONNECTION = (ConnectionError, builtins.ConnectionError, HTTPClientError, TimeoutError)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _RENEW = "the credentials have expired; renew them (with AWS SSO: aws sso login) and run again"
@@ -73,7 +75,8 @@ def explained(action: str, uri: str) -> Iterator[None]:
         absent = isinstance(error, FileNotFoundError) and code != "NoSuchBucket"
         if absent and (action in ("read", "list") or code == "NoSuchKey"):
             raise
-        raise StoreError(f"cannot {action} the store {without_password(uri)!r}: {_reason(error, uri)}") from error
+        kind = StoreUnreachableError if _may_pass(error) else StoreError
+        raise kind(f"cannot {action} the store {without_password(uri)!r}: {_reason(error, uri)}") from error
 
 
 def error_code(error: BaseException) -> str | None:
@@ -96,6 +99,10 @@ def without_password(text: str) -> str:
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, _CONNECTION) or _REASONS.get(error_code(error) or "") is _OVERLOADED
+
+
 def _reason(error: BaseException, uri: str) -> str:
     code = error_code(error)
     if code is not None and code in _REASONS:
@@ -107,7 +114,7 @@ def _reason(error: BaseException, uri: str) -> str:
         return f"{_NO_CREDENTIALS} ({said})"
     if isinstance(error, (TokenRetrievalError, CredentialRetrievalError)):
         return f"{_RENEW} ({said})"
-    if isinstance(error, (ConnectionError, HTTPClientError, TimeoutError)):
+    if isinstance(error, _CONNECTION):
         return f"{said}; check that the endpoint is up and that AWS_ENDPOINT_URL names it"
     if uri.startswith("s3://"):
         return f"{said}; check the bucket and prefix, endpoint and credentials (AWS_* variables)"

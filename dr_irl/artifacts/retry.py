@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from dr_irl.errors import CorruptArtifactError, StoreError
+from dr_irl.errors import CorruptArtifactError, StoreUnreachableError
 
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.2
@@ -33,7 +33,7 @@ def until_sound(what: str, read: Callable[[], T | None], fault: Callable[[T], st
 
     Raises:
         CorruptArtifactError: two readings agree.
-        StoreError: every reading was cut short or differs from the others.
+        StoreUnreachableError: every reading was cut short or differs from the others.
     """
     seen: list[T] = []
     for pause in pauses():
@@ -46,7 +46,7 @@ def until_sound(what: str, read: Callable[[], T | None], fault: Callable[[T], st
         seen += [] if got is None else [got]
         if pause is not None:
             time.sleep(pause)
-    raise StoreError(
+    raise StoreUnreachableError(
         f"{what} arrived cut short or altered in {ATTEMPTS} attempts, each time differently; the artifact was left as "
         "it is: check the network and any proxy on the way, then run again"
     )

@@ -188,7 +188,7 @@ class S3Backend:
                     if not isinstance(error, _CUT_OFF) and error_code(error) not in _REPEAT_WHOLE:
                         raise
                     if pause is None:
-                        raise OSError(f"the transfer broke off {ATTEMPTS} times, last with: {error}") from error
+                        raise ConnectionError(f"the transfer broke off {ATTEMPTS} times, last with: {error}") from error
                     logger.info("repeating a request to %s that broke off: %s", self.uri, error)
                     time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

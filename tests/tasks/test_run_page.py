@@ -1,8 +1,34 @@
-"""What the page of a run shows, from records small enough to average by hand."""
+"""What the page of a run shows, from records small enough to count and average by hand."""
 
+import base64
+import math
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN
-from dr_irl.records import ScalingRecord
-from tasks.run_page import scaling_rows
+from dr_irl.records import Answer, RewardReading, ScalingRecord, StepRecord
+from dr_irl.report.data import ModelSummary, Rate
+from tasks import run_page
+from tasks.contents import ANSWERS, SCALING, STEPS, SUMMARY
+from tasks.curves import MOST_POINTS, draw_curves
+from tasks.run_page import (
+    Made,
+    alpha_curves,
+    balance_rows,
+    opening,
+    refusal_rows,
+    reward_rows,
+    scaling_rows,
+    show_refusal,
+    show_run,
+    show_scaling,
+    shown,
+)
 
 
 def record(step: int, category: str, alpha: float, gap: float, kept: float = 1.0) -> ScalingRecord:
@@ -16,6 +42,29 @@ RECORDS = [
     record(0, "physical_harm", 1.0, 5.0),
     record(0, BENIGN, 1.0, 9.0),
 ]
+
+
+def reading(model: str, kind: str, gap: float) -> RewardReading:
+    return RewardReading(model, "insult", kind, "id", gap, 0.0, 1, 1, None, None)
+
+
+def summary(name: str, hits: int) -> ModelSummary:
+    share = Rate(hits, 4, 0.25, 0.75)
+    return ModelSummary(name, {"insult": share}, {"ordinary": Rate(0, 0, 0.0, 1.0)}, 1.0, 1.0, 1.0, 1.0)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(Store(str(tmp_path / "store")), ArtifactRef(stage="grpo", fingerprint="ab", uri="unused"), tmp_path)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What goes to the page: key -> everything that was said under it."""
+    seen: dict[str, Any] = {}
+    for name in ("create_table_artifact", "create_markdown_artifact", "create_link_artifact"):
+        monkeypatch.setattr(run_page, name, lambda *said, key, **more: seen.update({key: [*said, *more.values()]}))
+    return seen
 
 
 def test_every_harm_category_has_a_row() -> None:
@@ -33,3 +82,104 @@ def test_gap_is_shown_at_both_ends() -> None:
 
 def test_share_of_kept_gaps_is_over_all_prompts() -> None:
     assert scaling_rows(RECORDS)[0]["gaps kept"] == "83%"
+
+
+def test_a_category_that_lost_all_its_rows_is_shown_with_none() -> None:
+    assert balance_rows({"insult": 5}, {}) == [{"category": "insult", "before": 5, "after": 0}]
+
+
+def test_accuracy_is_shown_with_count_and_interval() -> None:
+    assert reward_rows({"insult": [0.1, 0.2, -0.3, 0.4]}, [])[0]["validation"] == "75 % (3 of 4; 30 to 95 %)"
+
+
+def test_completions_and_hard_negatives_are_counted_apart() -> None:
+    readings = [reading("insult", "completion", 1.0), reading("insult", "repeated", -1.0)]
+    [row] = reward_rows({"insult": []}, readings)
+    assert [str(row[column])[:6] for column in ("held-out", "hard negatives")] == ["100 % ", "0 % (0"]
+
+
+def test_what_another_model_makes_of_a_category_is_not_counted() -> None:
+    assert reward_rows({"insult": []}, [reading("single", "completion", 1.0)])[0]["held-out"] == "none (0 unscored)"
+
+
+def test_what_no_judge_could_tell_is_counted() -> None:
+    assert shown(Rate(0, 0, 0.0, 1.0, unscored=4)) == "none (4 unscored)"
+
+
+def test_models_stand_side_by_side() -> None:
+    row = refusal_rows([summary("unaligned", 1), summary("aligned", 3)])[0]
+    assert row == {
+        "prompts": "insult",
+        "unaligned": "25 % (1 of 4; 25 to 75 %)",
+        "aligned": "75 % (3 of 4; 25 to 75 %)",
+    }
+
+
+def test_alpha_is_averaged_over_the_prompts_of_a_step() -> None:
+    assert alpha_curves(RECORDS)["insult"] == [(0, 1.0), (1, 1.3)]
+
+
+def test_ordinary_prompts_have_no_alpha() -> None:
+    assert BENIGN not in alpha_curves(RECORDS)
+
+
+def drawn(curves: dict[str, list[tuple[int, float]]]) -> ElementTree.Element:
+    kind, _, encoded = draw_curves("A <title>", curves).partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    return ElementTree.fromstring(base64.b64decode(encoded))
+
+
+def points(picture: ElementTree.Element) -> list[list[str]]:
+    return [str(line.get("points")).split() for line in picture.iter("{http://www.w3.org/2000/svg}polyline")]
+
+
+def test_every_category_has_a_curve() -> None:
+    assert len(points(drawn({"insult": [(0, 1.0), (1, 2.0)], "physical_harm": [(0, 1.0)]}))) == 2
+
+
+def test_a_curve_ends_at_the_corners_of_its_frame() -> None:
+    assert points(drawn({"insult": [(0, 1.0), (10, 2.0)]})) == [["56.0,266.0", "550.0,36.0"]]
+
+
+def test_a_number_that_is_none_is_left_out() -> None:
+    assert points(drawn({"insult": [(0, math.nan)]})) == []
+
+
+def test_a_picture_of_a_long_run_stays_small() -> None:
+    curves = {f"category {row}": [(step, step * 0.1) for step in range(10_000)] for row in range(8)}
+    assert len(draw_curves("long", curves)) < 50_000
+
+
+def test_the_last_step_of_a_long_run_is_drawn() -> None:
+    picture = drawn({"insult": [(step, float(step)) for step in range(7 * MOST_POINTS)]})
+    assert f"step {7 * MOST_POINTS - 1}" in [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_pictures_are_shown_beside_the_factors(made: Made, sent: dict[str, Any]) -> None:
+    folder = made.file(SCALING).parent
+    folder.mkdir(parents=True)
+    ScalingRecord.write(RECORDS, folder / SCALING)
+    StepRecord.write([StepRecord(0, "reward", "insult", 1.0)], folder / STEPS)
+    show_scaling(made)
+    assert list(sent) == ["scaling-factors", "alpha-curves", "reward-curves"]
+
+
+def test_no_prompt_and_no_answer_is_shown(made: Made, sent: dict[str, Any]) -> None:
+    import json
+
+    evaluation = Made(made.store, ArtifactRef(stage="evaluation/warm-start", fingerprint="ab", uri=""), made.scratch)
+    folder = evaluation.file(SUMMARY).parent
+    folder.mkdir(parents=True)
+    (folder / SUMMARY).write_text(json.dumps(asdict(summary("warm start", 2))))
+    Answer.write([Answer("harm", "id", "SECRET", "insult", "SECRET", True, False)], folder / ANSWERS)
+    show_refusal(evaluation)
+    assert list(sent) == ["refusal-warm-start"] and "SECRET" not in str(sent)
+
+
+def test_a_report_on_s3_is_opened_through_a_copy() -> None:
+    assert opening("s3://bucket/report.html") == "aws s3 cp s3://bucket/report.html . && xdg-open report.html"
+
+
+def test_the_summary_names_run_and_report(made: Made, sent: dict[str, Any]) -> None:
+    show_run("smoke-1-ab", ArtifactRef(stage="report", fingerprint="cd", uri="s3://b/report/cd"), made.store)
+    assert "smoke-1-ab" in sent["summary"][0] and "s3://b/report/cd/report.html" in sent["summary"][0]
