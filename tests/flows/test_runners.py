@@ -1,0 +1,197 @@
+"""Stages in other processes: the same bytes, the GPUs they need, and the end they come to."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dr_irl.config import Settings
+from dr_irl.errors import UserError
+from dr_irl.profile import load_settings
+from flows.gpus import check_gpus_here, gpus_needed
+from flows.runners import running_on
+
+FLOW = """
+import json, sys
+from prefect import flow
+from dr_irl.profile import load_settings
+from flows.pipeline import align
+from flows.runners import running_on
+from tasks.opening import open_store
+from tasks.worker_process import log_at_info
+
+@flow
+def smoke(runner: str, store: str, overrides: dict) -> None:
+    with running_on(runner):
+        align(load_settings("smoke", overrides), open_store(store))
+
+if __name__ == "__main__":
+    log_at_info()
+    smoke(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+"""
+ELSEWHERE = ["processes", "dask", "ray"]
+LONG = {"grpo.steps": 2000, "grpo.checkpoint_every": 5}
+SECONDS = 240
+"""How long anything may take before a test gives up."""
+
+
+class Script:
+    """Starts the flow above in a process of its own, with a Prefect server to talk to."""
+
+    def __init__(self, folder: Path, api: str) -> None:
+        self.path, self._api = folder / "script.py", api
+        self.path.write_text(FLOW)
+
+    def start(self, runner: str, store: Path, overrides: Mapping[str, Any]) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        return subprocess.Popen(
+            [sys.executable, str(self.path), runner, str(store), json.dumps(overrides)],
+            env=kept
+            | {
+                "PREFECT_API_URL": self._api,
+                "PREFECT_HOME": str(self.path.parent / "home"),
+                "PREFECT_LOGGING_EXTRA_LOGGERS": "dr_irl,tasks",
+                "OMP_NUM_THREADS": "1",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=(self.path.parent / "errors").open("w"),
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, runner: str, store: Path) -> None:
+        status = self.start(runner, store, {}).wait(SECONDS)
+        assert status == 0, (self.path.parent / "errors").read_text()
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Script:
+    return Script(tmp_path_factory.mktemp("script"), prefect_api)
+
+
+@pytest.fixture(scope="module")
+def in_threads(tmp_path_factory: pytest.TempPathFactory, script: Script) -> Path:
+    """The store of a run in threads."""
+    store = tmp_path_factory.mktemp("threads") / "store"
+    script.run("threads", store)
+    return store
+
+
+@pytest.fixture(scope="module", params=ELSEWHERE)
+def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, script: Script) -> Path:
+    """The store of a run in other processes."""
+    store = tmp_path_factory.mktemp(request.param) / "store"
+    script.run(request.param, store)
+    return store
+
+
+def contents(store: Path) -> dict[str, str]:
+    """Return the hash of every file but those that say how long something took."""
+    found = [json.loads(path.read_text()) for path in store.glob("objects/**/manifest.json")]
+    return {
+        f"{manifest['stage']}/{manifest['fingerprint']}/{name}": entry["sha256"]
+        for manifest in found
+        for name, entry in manifest["files"].items()
+        if f"{manifest['stage']}/{name}" not in ("grpo/steps.parquet", "report/report.html")
+    }
+
+
+@pytest.mark.slow
+def test_other_processes_make_the_bytes_that_threads_make(in_threads: Path, elsewhere: Path) -> None:
+    assert contents(elsewhere) == contents(in_threads)
+
+
+@pytest.mark.slow
+def test_results_in_the_store_are_plain_json(elsewhere: Path) -> None:
+    results = [path for path in (elsewhere / "results").rglob("*") if path.is_file()]
+    assert results and all(json.loads(json.loads(path.read_text())["result"]) for path in results)
+
+
+@pytest.mark.slow
+def test_all_tasks_stand_on_the_page_of_the_run_and_say_what_they_do(
+    elsewhere: Path, ask_prefect: Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
+) -> None:
+    [run] = ask_prefect("flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC"})
+    of_run = {"operator": "and_", "id": {"any_": [run["id"]]}}
+    tasks = ask_prefect("task_runs/filter", {"flow_runs": of_run})
+    logs = ask_prefect("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200})
+    lines = [line["message"] for line in logs if line["name"] == "dr_irl.progress"]
+    assert (len(tasks), any(re.match(r"GRPO 3/3", line) for line in lines)) == (len(manifest_paths(elsewhere)), True)
+
+
+def manifest_paths(store: Path) -> list[Path]:
+    return list(store.glob("objects/**/manifest.json"))
+
+
+@pytest.fixture(params=ELSEWHERE)
+def stopped(
+    request: pytest.FixtureRequest, in_threads: Path, tmp_path: Path, script: Script
+) -> Iterator[tuple[Path, list[psutil.Process]]]:
+    """A run that got SIGTERM in the middle of GRPO: its store and the processes it had."""
+    store = tmp_path / "store"
+    shutil.copytree(in_threads, store)
+    run = script.start(request.param, store, LONG)
+    deadline = time.monotonic() + SECONDS
+    while not any(path.is_file() for path in store.glob("checkpoints/grpo/**/*")):
+        assert run.poll() is None and time.monotonic() < deadline, (script.path.parent / "errors").read_text()
+        time.sleep(0.05)
+    children = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(signal.SIGTERM)
+    run.wait(SECONDS)
+    yield store, children
+    for child in children:
+        if child.is_running():
+            child.kill()
+
+
+@pytest.mark.slow
+def test_a_stopped_run_leaves_no_process_and_no_lease(stopped: tuple[Path, list[psutil.Process]]) -> None:
+    store, children = stopped
+    _, alive = psutil.wait_procs(children, timeout=20)
+    leases = [path for path in store.glob("leases/grpo/**/*") if path.is_file()]
+    assert (len(children) > 0, alive, leases) == (True, [], [])
+
+
+def on_gpu(**overrides: Any) -> Settings:
+    return load_settings("smoke", {"models.device": "cuda", **overrides})
+
+
+def test_a_stage_with_a_model_takes_a_gpu() -> None:
+    assert gpus_needed("reward", on_gpu()) == 1
+
+
+def test_a_stage_without_a_model_takes_none() -> None:
+    assert gpus_needed("report", on_gpu()) == 0
+
+
+def test_no_stage_takes_a_gpu_where_the_settings_name_none() -> None:
+    assert gpus_needed("reward", load_settings("smoke")) == 0
+
+
+def test_grpo_takes_a_gpu_for_each_process_that_trains() -> None:
+    by_trl = {"alignment.engine": "trl", "grpo.top_up": 0, "hardness.source": "reference"}
+    settings = on_gpu(**by_trl, **{"alignment.num_processes": 2})
+    assert gpus_needed("grpo", settings) == 2
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"needs 2 GPU\(s\) and this machine has 1"):
+        check_gpus_here(2)
+
+
+def test_a_runner_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'dr-irl\[ray\]'"), running_on("ray"):
+        pass
