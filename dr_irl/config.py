@@ -5,10 +5,11 @@ Only `tasks/` and `flows/` read these classes; the method's functions take plain
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
+from dr_irl.promotion_config import PromotionSettings
 from dr_irl.training_config import (
     AlignmentSettings,
     GrpoSettings,
@@ -35,6 +36,16 @@ class ModelSettings(Section):
     """Number format of the frozen weights; adapters are always float32. `auto`: what the device is fastest in."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """`cpu`, `cuda` or `cuda:N`."""
+    champion: str | None = None
+    """An adapter of the policy that is evaluated beside the result: a folder, `s3://bucket/prefix` or a hub id."""
+    start: Literal["base", "champion"] = "base"
+    """What is trained: the policy, warm-started where that is asked for, or the champion, which had its warm start."""
+
+    @model_validator(mode="after")
+    def _champion_is_named(self) -> "ModelSettings":
+        if self.start == "champion" and not self.champion:
+            raise ValueError("models.start = champion needs models.champion, the adapter to start from")
+        return self
 
     @property
     def number_format(self) -> NumberFormat:
@@ -121,6 +132,13 @@ class EvaluationSettings(Section):
     """Sequences decoded together."""
 
 
+class LimitSettings(Section):
+    """How long a stage may take; has no influence on a result."""
+
+    stage_minutes: dict[str, PositiveFloat] = {}
+    """Stage -> minutes after which it stops at its next step and the run fails; a rerun goes on from its checkpoint."""
+
+
 class Settings(Section):
     """All settings of a run."""
 
@@ -143,6 +161,8 @@ class Settings(Section):
     grpo: GrpoSettings
     alignment: AlignmentSettings = AlignmentSettings()
     evaluation: EvaluationSettings
+    promotion: PromotionSettings = PromotionSettings()
+    limits: LimitSettings = LimitSettings()
 
     @model_validator(mode="after")
     def _single_is_trained(self) -> "Settings":

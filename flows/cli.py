@@ -11,37 +11,40 @@ dr-irl run --from grpo
 dr-irl plan --set grpo.steps=20
 dr-irl runs
 dr-irl store verify
+dr-irl run --promote safe-assistant
+dr-irl models safe-assistant
+dr-irl rollback safe-assistant
+dr-irl doctor
 """
 
 import errno
-import logging
-import os
 import signal
 import sys
 from threading import Event
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from dr_irl.errors import DrIrlError
+from flows.doctor_cli import app as doctor_app
+from flows.measuring_cli import app as measuring_app
+from flows.options import Assignments, Debug, Profile, StoreOption
+from flows.quiet import quieten
+from flows.registry_cli import app as registry_app
 from flows.store_cli import app as store_app
 from tasks.interruption import how_it_ended
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
 )
+app.add_typer(measuring_app)
+app.add_typer(registry_app)
+app.add_typer(doctor_app)
 app.add_typer(store_app, name="store")
 
 _terminated = Event()
 
-Store = Annotated[
-    str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
-]
-Profile = Annotated[str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, any setting; may be repeated.")
-]
 FromStage = Annotated[
     str | None, typer.Option("--from", help="Build this stage and all that depends on it anew, for example grpo.")
 ]
@@ -49,7 +52,6 @@ Refresh = Annotated[list[str] | None, typer.Option(help="Build this stage anew, 
 Only = Annotated[
     list[str] | None, typer.Option(help="Run this stage and what it needs, and stop there; may be repeated.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")]
 
 
 @app.callback()
@@ -62,11 +64,17 @@ def configure(context: typer.Context) -> None:
 def run(
     profile: Profile = "demo",
     assignments: Assignments = None,
-    store: Store = "store",
+    store: StoreOption = "store",
     output: Annotated[str | None, typer.Option(help="Folder for the adapter, the report and the record.")] = None,
     from_stage: FromStage = None,
     refresh: Refresh = None,
     only: Only = None,
+    promote: Annotated[
+        str | None, typer.Option(help="Publish the result under this name, if it beats the champion of that name.")
+    ] = None,
+    runner: Annotated[
+        Literal["threads", "processes", "dask", "ray"], typer.Option(help="What builds the stages.")
+    ] = "threads",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the settings, print what the run would do, run nothing.")
     ] = False,
@@ -81,18 +89,19 @@ def run(
     typer.echo(preview(settings, store), err=not dry_run)  # at once: the imports below take seconds
     if dry_run:
         return
-    _quieten(debug)
+    quieten(debug)
     from flows.launch import launch
 
     part = {"from_stage": from_stage, "refresh": refresh, "only": only}
-    launch(profile, overrides, store=store, output=output, part=part)
+    options = {"promote": promote, "runner": runner}
+    launch(profile, overrides, store=store, output=output, part=part, options=options)
 
 
 @app.command()
 def plan(
     profile: Profile = "demo",
     assignments: Assignments = None,
-    store: Store = "store",
+    store: StoreOption = "store",
     from_stage: FromStage = None,
     refresh: Refresh = None,
     only: Only = None,
@@ -102,7 +111,7 @@ def plan(
     from dr_irl.profile import load_settings, parse_overrides
 
     settings = load_settings(profile, parse_overrides(assignments or []))
-    _quieten(debug)
+    quieten(debug)
     from dr_irl.artifacts import Store as ArtifactStore
     from flows.dag import build_dag, select
     from flows.plan import plan_run
@@ -115,7 +124,7 @@ def plan(
 
 
 @app.command()
-def runs(store: Store = "store") -> None:
+def runs(store: StoreOption = "store") -> None:
     """List the finished runs of a store, newest first."""
     from flows.record import run_ids
     from tasks.opening import look_into
@@ -128,7 +137,7 @@ def runs(store: Store = "store") -> None:
 def chat(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; without one, each line of standard input.")] = None,
     run_id: Annotated[str, typer.Option("--run", help="Run to talk to; `latest` for the newest.")] = "latest",
-    store: Store = "store",
+    store: StoreOption = "store",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 64,
     best_of: Annotated[
         int,
@@ -143,7 +152,7 @@ def chat(
     debug: Debug = False,
 ) -> None:
     """Ask the unaligned and the aligned model the same thing."""
-    _quieten(debug)
+    quieten(debug)
     from flows.terminal import BestOf, chat_with
 
     best = BestOf.checked(best_of, temperature, category)
@@ -160,7 +169,7 @@ def score(
         str | None, typer.Option(help="Folder or s3://bucket/prefix of a panel, instead of that of a run.")
     ] = None,
     run_id: Annotated[str | None, typer.Option("--run", help="Run whose panel it is; the newest by default.")] = None,
-    store: Store = "store",
+    store: StoreOption = "store",
     output: Annotated[
         str | None, typer.Option(help="Parquet, JSONL or CSV to write; without it, JSONL on standard output.")
     ] = None,
@@ -169,7 +178,7 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score answers (columns `prompt`, `response`, `category`): the same rows, with `reward` and `cut`."""
-    _quieten(debug)
+    quieten(debug)
     from flows.scoring import PanelChoice, score_rows
 
     score_rows(file, output, PanelChoice(panel, run_id, store), category=category, device=device)
@@ -178,7 +187,7 @@ def score(
 @app.command()
 def prepare() -> None:
     """Prepare the bundled models once, so that no run has to."""
-    _quieten(debug=False)
+    quieten(debug=False)
     from dr_irl.language.resolve import BUNDLED, resolve_model
 
     for name in BUNDLED:
@@ -221,33 +230,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
     _terminated.set()
     sys.exit(128 + number)  # no Exception: libraries that are being imported catch those and go on
-
-
-class _TerminalHandler(logging.Handler):
-    """Shows what our own modules log, as lines among the progress."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(self.format(record), err=True)
-
-
-def _quieten(debug: bool) -> None:
-    """Leave the terminal to progress and results; must run before Prefect and transformers are imported."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    # A busy machine needs longer than the default 20 s for the temporary server; a slow start is no failure.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not debug:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in ("dr_irl", "tasks", "flows"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers = [_TerminalHandler()]
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 if __name__ == "__main__":

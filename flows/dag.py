@@ -29,16 +29,20 @@ Dag = Mapping[str, Node]
 
 def build_dag(settings: Settings) -> Dag:
     """Lay out the stages that these settings ask for."""
-    start = ["warm-start"] if settings.warm_start.steps else []
+    champion = ["champion"] if settings.models.champion else []
+    warm = ["warm-start"] if settings.warm_start.steps and settings.models.start == "base" else []
+    start = champion if settings.models.start == "champion" else warm
     single = [stages.REWARD.path(SINGLE)] if settings.reward.single_baseline else []
     rewards = _reward_nodes(settings, beside=single)
     wide = [node.stage.path(node.variant) for node in rewards if not node.stage.single_thread]
     nodes = [
-        Node(stages.SOURCES),
+        # Before all others: what runs beside a stage that has every thread would take some from it.
+        *(Node(stages.CHAMPION) for _ in champion),
+        Node(stages.SOURCES, after=champion),
         Node(stages.ROUTE, _same("sources")),
         Node(stages.BALANCE, _same("route")),
-        *(Node(stages.WARM_START, _same("balance")) for _ in start),
-        Node(stages.COMPLETIONS, _same("balance"), after=start),
+        *(Node(stages.WARM_START, _same("balance")) for _ in warm),
+        Node(stages.COMPLETIONS, _same("balance"), after=warm),
         # The longest first: it takes as long as all the others together.
         *(Node(stages.REWARD, _same("balance", "completions"), SINGLE) for _ in single),
         *rewards,
@@ -47,23 +51,16 @@ def build_dag(settings: Settings) -> Dag:
         Node(stages.PANEL_REPORT, _same("balance", "completions", "panel", *single), after=["hardness"]),
         Node(
             stages.GRPO if settings.alignment.engine == "native" else stages.TRL_GRPO,
-            _same("balance", "hardness", *start, "panel", *(single if settings.grpo.reward_models == "single" else [])),
+            _same("balance", "hardness", "panel", *(single if settings.grpo.reward_models == "single" else []))
+            | dict(zip(["start"], start, strict=False)),
             after=["panel-report"],
         ),
-        Node(stages.EVALUATION, _same("balance"), "unaligned", after=["grpo"]),
-        *(
-            Node(stages.EVALUATION, _same("balance") | {"adapter": name}, name, after=["evaluation/unaligned"])
-            for name in start
-        ),
-        Node(
-            stages.EVALUATION,
-            _same("balance") | {"adapter": "grpo"},
-            "aligned",
-            after=[f"evaluation/{name}" for name in (start or ["unaligned"])],
-        ),
+        *_evaluation_nodes([*warm, *champion]),
     ]
     dag = {node.stage.path(node.variant): node for node in nodes}
-    return dag | {"report": Node(stages.REPORT, _same(*dag))}
+    dag["report"] = Node(stages.REPORT, _same(*dag))
+    _named(dag, settings.limits.stage_minutes)  # a limit on a stage that is misspelt would limit nothing
+    return dag
 
 
 def _reward_nodes(settings: Settings, *, beside: Sequence[str]) -> list[Node]:
@@ -82,6 +79,18 @@ def _reward_nodes(settings: Settings, *, beside: Sequence[str]) -> list[Node]:
     return [
         *(Node(stages.REWARD, inputs, label) for label in labels),
         Node(stages.REWARD_ALONE, inputs, last, after=[*others, *beside]),
+    ]
+
+
+def _evaluation_nodes(trained_before: Sequence[str]) -> list[Node]:
+    """Lay out the evaluations, one after the other: the unaligned model, adapters made before GRPO, the result."""
+    adapters = {"unaligned": "", **{name: name for name in trained_before}, "aligned": "grpo"}
+    earlier = ["grpo", *(stages.EVALUATION.path(model) for model in adapters)]
+    return [
+        Node(
+            stages.EVALUATION, _same("balance") | ({"adapter": adapter} if adapter else {}), model, after=[earlier[row]]
+        )
+        for row, (model, adapter) in enumerate(adapters.items())
     ]
 
 

@@ -1,5 +1,6 @@
 """Starts a run from the command line, through Prefect unless there is nothing to run."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,13 @@ from tasks.opening import open_store
 
 
 def launch(
-    profile: str, overrides: Mapping[str, Any], *, store: str, output: str | None, part: Mapping[str, Any]
+    profile: str,
+    overrides: Mapping[str, Any],
+    *,
+    store: str,
+    output: str | None,
+    part: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> None:
     """Run the DAG or the part of it that was asked for, and print what came out.
 
@@ -26,12 +33,14 @@ def launch(
         store: as for the flow.
         output: as for the flow.
         part: `from_stage`, `refresh` and `only`, as for the flow.
+        options: `promote` and `runner`, as for the flow.
     """
     opened = open_store(store)
-    found = _all_in_store(profile, overrides, store, part) if not _watched() else None
+    found = _all_in_store(profile, overrides, store, part) if not _watched() and not options["promote"] else None
     if found is None:
-        result = _flow(profile, overrides, store=opened.uri, output=output, part=part)
-    elif part["only"]:
+        given = {"profile": profile, "overrides": dict(overrides), "store": opened.uri, "output": output}
+        result = run_flow("flows.pipeline:dr_irl_pipeline", **given, **part, **options)
+    elif "report" not in found:
         result = found
     else:
         result = finish_run(opened, load_settings(profile, dict(overrides)), found, Path(output) if output else None)
@@ -60,18 +69,18 @@ def _all_in_store(
     return {name: plan.ref for name, plan in planned.items()}
 
 
-def _flow(
-    profile: str, overrides: Mapping[str, Any], *, store: str, output: str | None, part: Mapping[str, Any]
-) -> RunRecord | dict[str, ArtifactRef]:
+def run_flow(entry: str, **parameters: Any) -> Any:
+    """Run a flow, `module:name`, on the configured server or a temporary one, with progress on the terminal."""
     server = None if _watched() else TemporaryServer()
     if server is not None:
         os.environ["PREFECT_API_URL"] = server.api  # read when Prefect is imported
     from dr_irl.progress import ConsoleProgress
-    from flows.pipeline import dr_irl_pipeline
     from tasks.reporting import report_to
 
+    module, _, name = entry.partition(":")
+    flow = getattr(importlib.import_module(module), name)
     if server is not None:
         server.wait()
     with ConsoleProgress() as progress:
         report_to(progress)
-        return dr_irl_pipeline(profile=profile, overrides=dict(overrides), store=store, output=output, **part)
+        return flow(**parameters)

@@ -14,16 +14,22 @@ from dr_irl.errors import CorruptArtifactError
 from dr_irl.profile import load_settings
 from flows.dag import Dag, Selection, build_dag, select
 from flows.plan import plan_run
+from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
+from flows.run_names import run_name
+from flows.runners import Runner, running_on
 from tasks.caching import ArtifactKey, import_maker, stage_task
+from tasks.failures import ending_in_a_sentence
 from tasks.interruption import stopping_on_signals
 from tasks.opening import open_store
 from tasks.results import result_storage
+from tasks.run_page import show_run
 
 logger = logging.getLogger(__name__)
 
 
-@flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@flow(name="train", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@ending_in_a_sentence
 def dr_irl_pipeline(
     profile: Literal["smoke", "demo", "paper"] | str = "demo",
     overrides: dict[str, Any] | None = None,
@@ -32,6 +38,8 @@ def dr_irl_pipeline(
     from_stage: str | None = None,
     refresh: list[str] | None = None,
     only: list[str] | None = None,
+    promote: str | None = None,
+    runner: Runner = "threads",
 ) -> RunRecord | dict[str, ArtifactRef]:
     """Align a model with DR-IRL.
 
@@ -43,24 +51,60 @@ def dr_irl_pipeline(
         from_stage: build this stage and everything that depends on it anew, for example `grpo`.
         refresh: build these stages anew and nothing else, for example `["hardness"]`.
         only: run these stages and what they need, and stop, for example `["balance"]`.
+        promote: a name under which the result of a whole run is published, if it beats the champion of that name.
+        runner: what builds the stages: `threads`, `processes`, or a cluster by `dask` or `ray`.
 
     Returns:
         The run's record; with `only`, the artifacts that were asked for and what they need.
     """
-    settings = load_settings(profile, overrides)
     opened = open_store(store)
+    settings = load_settings(profile, overrides)
+    if promote:
+        settings = against_champion(settings, opened, promote)
+    selection = select(build_dag(settings), from_stage=from_stage, refresh=refresh or (), only=only or ())
+    with running_on(runner):
+        return align(settings, opened, selection, output=output, promote=promote)
+
+
+def align(
+    settings: Settings,
+    store: Store,
+    selection: Selection | None = None,
+    *,
+    output: str | None = None,
+    promote: str | None = None,
+) -> RunRecord | dict[str, ArtifactRef]:
+    """Run the DAG, or the part of it that was selected, in the flow that calls this: its tasks stand on that page.
+
+    Args:
+        settings: of the run.
+        store: for artifacts.
+        selection: what part to run; all by default.
+        output: as for the flow `train`.
+        promote: as for the flow `train`.
+
+    Returns:
+        The run's record; for a part of the DAG, its artifacts.
+
+    Raises:
+        GateError: the result was to be published, and may not replace the champion.
+    """
     dag = build_dag(settings)
-    selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
+    chosen = selection or select(dag)
     with stopping_on_signals():
         try:
-            artifacts = _run(dag, selection, settings, opened)
+            artifacts = _run(dag, chosen, settings, store)
         except CorruptArtifactError as error:
             # It was moved aside; what is whole is found again, so the second pass builds only what was damaged.
             logger.warning("%s; building it again", error)
-            artifacts = _run(dag, Selection(selection.nodes), settings, opened)
-    if only:
+            artifacts = _run(dag, Selection(chosen.nodes), settings, store)
+    if "report" not in artifacts:  # it reads everything: a run that has it is whole
         return artifacts
-    return finish_run(opened, settings, artifacts, Path(output) if output else None)
+    record = finish_run(store, settings, artifacts, Path(output) if output else None)
+    show_run(record.run_id, record.artifacts["report"], store)
+    if promote:
+        promote_run(record, store, promote)
+    return record
 
 
 def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> dict[str, ArtifactRef]:

@@ -20,7 +20,7 @@ def preview(settings: Settings, store: str) -> str:
         f"1 sources              {', '.join(settings.sources.files)}",
         f"2 balance              {rows} rows in each of {len(HARM_CATEGORIES)} categories, "
         f"{settings.balance.benign_rows} ordinary ones",
-        f"3 warm start           {settings.warm_start.steps} steps" + ("" if settings.warm_start.steps else " (off)"),
+        f"3 {_start(settings)}",
         f"4 completions          {completions} of up to {settings.completions.max_new_tokens} tokens",
         f"5 reward models        {len(settings.reward_labels)} x {rounds}{reward.epochs} epochs, {reward.training}, "
         f"objective {reward.objective}, LoRA r {reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} "
@@ -30,7 +30,20 @@ def preview(settings: Settings, store: str) -> str:
         f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",
         f"  scaling              {settings.scaling.combine}, kappa {settings.scaling.kappa:g}, reference "
         f"{settings.scaling.reference}, tau {settings.scaling.tau}",
-        "8 evaluation           unaligned, " + ("warm start, " if settings.warm_start.steps else "") + "aligned",
+        f"8 evaluation           {', '.join(_evaluated(settings))}",
         "9 report               report.html",
     ]
     return "\n".join(lines)
+
+
+def _start(settings: Settings) -> str:
+    if settings.models.start == "champion":
+        return f"start                {settings.models.champion}"
+    steps = settings.warm_start.steps
+    return f"warm start           {steps} steps" + ("" if steps else " (off)")
+
+
+def _evaluated(settings: Settings) -> list[str]:
+    warm = ["warm start"] if settings.warm_start.steps and settings.models.start == "base" else []
+    champion = ["champion"] if settings.models.champion else []
+    return ["unaligned", *warm, *champion, "aligned"]

@@ -9,14 +9,12 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
+from flows.options import StoreOption
 from flows.record import forget_run, load_run, run_ids
 from tasks.opening import look_into, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
 
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
-]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORTEST_NAME = 4
 

@@ -31,9 +31,7 @@ _ROUTER_ROWS_PER_LABEL = 60
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:
     """Print refusal by category, over-refusal, usefulness, time per stage, and where the report is."""
     console = Console(highlight=False)
-    names = [name for name in MODELS if f"evaluation/{name}" in record.artifacts]
-    models = [read_summary(store.fetch(record.artifacts[f"evaluation/{name}"])) for name in names]
-    console.print(_result_table(models))
+    print_evaluations(store, record.artifacts)
     manifests = [store.manifest(ref) for ref in record.artifacts.values()]
     slowest = sorted(manifests, key=lambda manifest: -manifest.wall_seconds)
     console.print(
@@ -41,6 +39,12 @@ def print_result(store: Store, record: RunRecord, output: str | None) -> None:
     )
     report = Path(output) / REPORT if output else f"{record.artifacts['report'].uri}/{REPORT}"
     console.print(f"run {record.run_id}\nreport {report}", soft_wrap=True, markup=False)
+
+
+def print_evaluations(store: Store, artifacts: Mapping[str, ArtifactRef]) -> None:
+    """Print refusal by category, over-refusal and usefulness of every model that was evaluated."""
+    found = [artifacts[f"evaluation/{name}"] for name in MODELS if f"evaluation/{name}" in artifacts]
+    Console(highlight=False).print(_result_table([read_summary(store.fetch(ref)) for ref in found]))
 
 
 def print_artifacts(artifacts: Mapping[str, ArtifactRef]) -> None:

@@ -108,9 +108,9 @@ def training_prompts(inputs: Inputs) -> list[TrainingPrompt]:
 
 
 def starting_policy(base: PreTrainedModel, settings: Settings, inputs: Inputs) -> PeftModel:
-    """Start from the warm start, which is then the reference, or from a fresh adapter on the base policy."""
-    if "warm-start" in inputs:
-        return load_policy_adapter(base, inputs.folder("warm-start") / ADAPTER)
+    """Start from the warm start or the champion, which is then the reference, or from a fresh adapter."""
+    if "start" in inputs:
+        return load_policy_adapter(base, inputs.folder("start") / ADAPTER)
     return fresh_policy(base, settings)
 
 

@@ -124,9 +124,9 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _starting_adapter(job: Job, scratch: Path) -> Path:
-    """Return the folder of the adapter that our own loop would start from: the warm start's, or a fresh one."""
-    if "warm-start" in job.inputs:
-        return job.inputs.folder("warm-start") / ADAPTER
+    """Return the folder of the adapter that our own loop would start from: one that was trained, or a fresh one."""
+    if "start" in job.inputs:
+        return job.inputs.folder("start") / ADAPTER
     policy = fresh_policy(base_policy(job.settings)[0], job.settings)
     save_adapter(policy, POLICY, scratch / "start")
     return scratch / "start"

@@ -22,7 +22,7 @@ ANSWERS = "answers.parquet"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-MODELS = ("unaligned", "warm-start", "aligned")
+MODELS = ("unaligned", "warm-start", "champion", "aligned")
 """The models that a run may evaluate, in the order of training."""
 
 

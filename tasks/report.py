@@ -74,10 +74,12 @@ def _reward_summary(inputs: Inputs, readings: Sequence[RewardReading], label: st
 
 
 def _comparisons(models: Sequence[str], answers: dict[str, list[Answer]]) -> list[Comparison]:
-    """Compare every model with the one before it, and the last with the first."""
-    pairs = list(zip(models, models[1:], strict=False))
-    if len(models) > 2:
-        pairs.append((models[0], models[-1]))
+    """Compare every model with the one before it in training, and the result with the first and with the champion."""
+    trained = [model for model in models if model != "champion"]
+    pairs = list(zip(trained, trained[1:], strict=False))
+    if len(trained) > 2:
+        pairs.append((trained[0], trained[-1]))
+    pairs += [(model, trained[-1]) for model in models if model == "champion"]
     return [
         compare_refusals(
             suite,

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from transformers import PreTrainedModel
 
+from dr_irl.errors import ModelError
 from dr_irl.language.split import topmost_layers
 
 POLICY = "policy"
@@ -50,8 +51,18 @@ def add_policy_adapter(
 
 
 def load_policy_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Put a saved adapter on a frozen language model twice: `policy` to train, `reference` to stay."""
-    adapted = PeftModel.from_pretrained(model, folder, adapter_name=POLICY, is_trainable=True)
+    """Put a saved adapter on a frozen language model twice: `policy` to train, `reference` to stay.
+
+    Raises:
+        ModelError: it was made for another model.
+    """
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, adapter_name=POLICY, is_trainable=True)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:  # shapes that differ; layers that are not there
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the adapter in {str(folder)!r} does not fit this model: {reason}") from error
     adapted.load_adapter(str(folder), adapter_name=REFERENCE, is_trainable=False)
     adapted.set_adapter(POLICY)
     return adapted

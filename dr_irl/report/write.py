@@ -74,14 +74,17 @@ class Panel:
     plot: Markup
 
 
+_NOTES = {"warm start": "not part of the method", "champion": "in use so far"}
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model with what the page says of it."""
 
     summary: ModelSummary
     colour: str
-    is_method: bool
-    """False for a warm start, which is not part of the method."""
+    note: str
+    """Why it stands beside the method's own models; empty for those."""
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -127,14 +130,9 @@ def render_report(data: ReportData) -> str:
 
 
 def present_models(models: Sequence[ModelSummary]) -> list[Model]:
-    """Give every model its colour, and mark those between the first and the last as outside the method."""
-    last = len(models) - 1
+    """Give every model its colour, and mark those that the method does not make."""
     return [
-        Model(
-            summary=model,
-            colour=plots.model_colour(index, len(models)),
-            is_method=index in (0, last) and "warm" not in model.name.lower(),
-        )
+        Model(model, plots.model_colour(index, len(models)), _NOTES.get(model.name, ""))
         for index, model in enumerate(models)
     ]
 

@@ -50,7 +50,27 @@ def test_reward_models_trained_together_are_one_node_and_make_the_same_panel() -
 
 
 def test_the_policy_is_rewarded_by_the_panel_alone(dag: Dag) -> None:
-    assert set(dag["grpo"].inputs) == {"balance", "hardness", "warm-start", "panel"}
+    assert set(dag["grpo"].inputs) == {"balance", "hardness", "start", "panel"}
+
+
+def test_training_starts_from_the_warm_start_and_the_champion_is_only_measured() -> None:
+    dag = build_dag(load_settings("smoke", {"models.champion": "somewhere"}))
+    assert dag["grpo"].inputs["start"] == "warm-start"
+    assert [name for name, node in dag.items() if "champion" in node.inputs.values()] == [
+        "evaluation/champion",
+        "report",
+    ]
+
+
+def test_training_that_starts_from_the_champion_has_no_warm_start() -> None:
+    dag = build_dag(load_settings("smoke", {"models.champion": "somewhere", "models.start": "champion"}))
+    assert dag["grpo"].inputs["start"] == "champion"
+    assert [name for name in dag if "warm" in name] == []
+
+
+def test_a_champion_must_be_named_to_start_from_it() -> None:
+    with pytest.raises(SettingsError, match="models.start = champion needs models.champion"):
+        load_settings("smoke", {"models.start": "champion"})
 
 
 def test_one_model_rewards_the_policy_where_that_is_asked() -> None:
@@ -85,6 +105,8 @@ def test_the_last_of_an_odd_number_of_reward_models_waits_for_the_others_and_has
         {"balance.benign_rows": 0},
         {"balance.benign_rows": 0, "reward.training": "joint", "reward.single_baseline": False},
         {"warm_start.steps": 0},
+        {"models.champion": "somewhere"},
+        {"models.champion": "somewhere", "models.start": "champion"},
     ],
 )
 def test_nothing_runs_beside_a_stage_that_has_all_threads(overrides: dict[str, object]) -> None:
@@ -151,3 +173,8 @@ def test_an_unknown_stage_is_answered_with_the_known_ones(dag: Dag, part: dict[s
 def test_what_is_left_out_cannot_be_built_anew(dag: Dag) -> None:
     with pytest.raises(SettingsError, match="'grpo' is to be built anew, but it is not among what --only asks for"):
         select(dag, only=["balance"], refresh=["grpo"])
+
+
+def test_a_time_limit_on_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(SettingsError, match="stage 'gpro' is not part of this run; its stages are sources, "):
+        build_dag(load_settings("smoke", {"limits.stage_minutes": {"gpro": 1.0}}))

@@ -88,17 +88,13 @@ def test_warm_start_is_labelled_as_outside_the_method_wherever_it_stands_out(ful
     assert full_page.open_text.count("not part of the method") == 6
 
 
-def test_warm_start_that_comes_last_is_outside_the_method(model):
-    assert [shown.is_method for shown in present_models([model("unaligned"), model("Warm start")])] == [True, False]
+def test_what_the_method_does_not_make_says_why_it_is_shown(model):
+    shown = present_models([model(name) for name in ("unaligned", "warm start", "champion", "aligned")])
+    assert [each.note for each in shown] == ["", "not part of the method", "in use so far", ""]
 
 
 def test_without_a_warm_start_nothing_is_outside_the_method(page, model):
     assert "not part of the method" not in page(models=[model("unaligned"), model("aligned")]).open_text
-
-
-def test_only_the_models_in_between_are_outside_the_method(model):
-    shown = present_models([model("unaligned"), model("other"), model("aligned")])
-    assert [model.is_method for model in shown] == [True, False, True]
 
 
 def test_one_model_alone_shows_no_arrow(page, model):

@@ -1,0 +1,137 @@
+"""What `dr-irl doctor` looks at on the Prefect server: whether a run that is started there begins, and ends well."""
+
+import time
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from functools import partial
+from importlib.metadata import version
+
+import httpx
+import prefect
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+
+from flows.doctor import Check
+
+DEPLOYMENTS = ("train/train", "retrain/retrain", "evaluate/evaluate", "ablate/ablate")
+AUTOMATIONS = ("dr-irl-silent-run", "dr-irl-lost-run")
+GRPO_LIMIT = "dr-irl-grpo"
+BOOTSTRAP = "run deployments/bootstrap.sh"
+_SKEW_SECONDS = 30
+"""Above this, schedules and heartbeats of two machines begin to disagree."""
+
+
+def examine_server(pool: str) -> Iterator[Check]:
+    """Look at the server that is configured and at what bootstrap made there, one after the other."""
+    address = get_current_settings().api.url
+    if not address:
+        remedy = "start one with `prefect server start`, and set PREFECT_API_URL to its address"
+        yield Check("server", "unknown", "PREFECT_API_URL is not set: no server, no deployments", remedy)
+        return
+    with get_client(sync_client=True) as client:
+        try:
+            told = client.request("GET", "/admin/version")
+            yield check_server_version(address, told.json())
+        except (httpx.HTTPError, ValueError) as error:
+            seen = f"{address} does not answer as a Prefect server: {_reason(error)}"
+            yield Check("server", "failed", seen, "see that it runs, and that PREFECT_API_URL is its address and /api")
+            return
+        yield check_clock(told.headers.get("date", ""), time.time())
+        for name, look in _looks(client, pool).items():
+            try:
+                yield look()
+            except httpx.HTTPError as error:
+                yield Check(name, "unknown", _reason(error), "see the server's log")
+
+
+def _looks(client: SyncPrefectClient, pool: str) -> dict[str, Callable[[], Check]]:
+    return {
+        "work pool": partial(check_pool, client, pool),
+        "worker": partial(check_worker, client, pool),
+        "concurrency limit": partial(check_limit, client),
+        **{f"deployment {name}": partial(check_deployment, client, name) for name in DEPLOYMENTS},
+        **{f"automation {name}": partial(check_automation, client, name) for name in AUTOMATIONS},
+    }
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def check_server_version(address: str, found: str) -> Check:
+    """Compare the server's Prefect with ours."""
+    seen = f"{address}, Prefect {found}" + ("" if found == prefect.__version__ else f", and here {prefect.__version__}")
+    remedy = f"install the same on both sides: pip install prefect=={prefect.__version__} where the server runs"
+    return Check.that("server", found == prefect.__version__, seen, remedy)
+
+
+def check_clock(date: str, now: float) -> Check:
+    """Compare this machine's clock with the server's, from the date of its answer."""
+    if not date:
+        return Check("clock", "unknown", "the server does not say what time it is", "compare `date` on both machines")
+    skew = abs(now - parsedate_to_datetime(date).timestamp())
+    remedy = "set both clocks from the network: timedatectl set-ntp true"
+    return Check.that("clock", skew <= _SKEW_SECONDS, f"{skew:.0f} s from the server's", remedy)
+
+
+def check_pool(client: SyncPrefectClient, name: str) -> Check:
+    """Look for the work pool, and whether it hands out runs."""
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        return Check("work pool", "failed", f"there is no {name}", BOOTSTRAP)
+    if pool.is_paused:
+        return Check("work pool", "failed", f"{name} is paused", f"prefect work-pool resume {name}")
+    return Check("work pool", "passed", f"{name}, type {pool.type}")
+
+
+def check_worker(client: SyncPrefectClient, pool: str) -> Check:
+    """Look for a worker of the pool whose heartbeat the server hears."""
+    try:
+        kind = client.read_work_pool(pool).type
+    except ObjectNotFound:
+        return Check("worker", "unknown", "its work pool is absent", BOOTSTRAP)
+    workers = client.read_workers_for_work_pool(pool)
+    online = sorted(worker.name for worker in workers if worker.status == WorkerStatus.ONLINE)
+    seen = f"online: {', '.join(online)}" if online else f"none online ({len(workers)} known), so no run would begin"
+    return Check.that("worker", bool(online), seen, f"prefect worker start --pool {pool} --type {kind}")
+
+
+def check_limit(client: SyncPrefectClient) -> Check:
+    """Look for the limit that keeps two GRPO loops off one device."""
+    try:
+        limit = client.read_global_concurrency_limit_by_name(GRPO_LIMIT)
+    except ObjectNotFound:
+        return Check("concurrency limit", "failed", f"there is no {GRPO_LIMIT}", BOOTSTRAP)
+    seen = f"{GRPO_LIMIT}, {limit.active_slots} of {limit.limit} taken" + ("" if limit.active else ", disabled")
+    remedy = f"prefect global-concurrency-limit enable {GRPO_LIMIT}"
+    return Check.that("concurrency limit", limit.active, seen, remedy)
+
+
+def check_deployment(client: SyncPrefectClient, name: str) -> Check:
+    """Look for a deployment of the version that is installed here."""
+    label = f"deployment {name}"
+    try:
+        found = client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return Check(label, "failed", "there is none", BOOTSTRAP)
+    if found.paused or (found.schedules and not any(schedule.active for schedule in found.schedules)):
+        return Check(
+            label, "failed", "its schedule is paused", f"prefect deployment schedule resume {name} ID, or in the UI"
+        )
+    installed = version("dr-irl")
+    seen = f"version {found.version}" + ("" if found.version == installed else f", and here {installed}")
+    return Check.that(label, found.version == installed, seen, f"{BOOTSTRAP} with the version that the workers have")
+
+
+def check_automation(client: SyncPrefectClient, name: str) -> Check:
+    """Look for an automation that ends runs whose worker is gone."""
+    label = f"automation {name}"
+    found = client.read_automations_by_name(name)
+    if not found:
+        return Check(label, "failed", "there is none: a run whose worker is lost would stay Running", BOOTSTRAP)
+    return Check.that(
+        label, found[0].enabled, "enabled" if found[0].enabled else "paused", f"prefect automation resume {name}"
+    )

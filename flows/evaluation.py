@@ -1,0 +1,49 @@
+"""Evaluates a model that is there already: a registered one, or an adapter anywhere."""
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from dr_irl.artifacts import ArtifactRef
+from dr_irl.profile import load_settings
+from dr_irl.promotion.registry import Registry
+from flows.dag import build_dag, select
+from flows.pipeline import align
+from flows.run_names import run_name
+from flows.runners import Runner, running_on
+from tasks.failures import ending_in_a_sentence
+from tasks.opening import open_store
+
+EVALUATED = ("evaluation/unaligned", "evaluation/champion")
+
+
+@flow(name="evaluate", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@ending_in_a_sentence
+def evaluate_model(
+    model: str,
+    profile: Literal["smoke", "demo", "paper"] | str = "demo",
+    overrides: dict[str, Any] | None = None,
+    store: str = "store",
+    runner: Runner = "threads",
+) -> dict[str, ArtifactRef]:
+    """Let a model answer the profile's held-out prompts, beside the unaligned one.
+
+    Args:
+        model: a registered model, `NAME` for its champion or `NAME/VERSION`; or an adapter of the profile's policy: a
+            folder, `s3://bucket/prefix` or a hub id.
+        profile: `smoke`, `demo`, `paper`, or the path of a YAML file: the prompts, the policy, how it answers.
+        overrides: dotted setting name -> value.
+        store: a folder or `s3://bucket/prefix` for artifacts; its registry is where `NAME` is looked up.
+        runner: what builds the stages: `threads`, `processes`, or a cluster by `dask` or `ray`.
+
+    Returns:
+        The artifacts, `evaluation/champion` among them.
+    """
+    opened = open_store(store)
+    adapter = Registry(opened).adapter_uri(model) or model
+    settings = load_settings(profile, {**(overrides or {}), "models.champion": adapter})
+    with running_on(runner):
+        found = align(settings, opened, select(build_dag(settings), only=EVALUATED))
+    assert isinstance(found, dict)
+    return found

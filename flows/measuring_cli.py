@@ -1,0 +1,68 @@
+"""`dr-irl evaluate`, `compare`: a model that is there already, and two runs side by side."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.options import Assignments, Debug, Profile, StoreOption
+from flows.quiet import quieten
+
+app = typer.Typer(help="Measure models.")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="NAME or NAME/VERSION of the registry, or an adapter: folder, s3://, hub.")
+    ],
+    profile: Profile = "demo",
+    assignments: Assignments = None,
+    store: StoreOption = "store",
+    debug: Debug = False,
+) -> None:
+    """Let a model answer the held-out prompts, beside the unaligned one."""
+    from dr_irl.profile import load_settings, parse_overrides
+
+    overrides = parse_overrides(assignments or [])
+    load_settings(profile, overrides)  # a wrong setting is told at once: the imports below take seconds
+    quieten(debug)
+    from flows.launch import run_flow
+    from flows.terminal import print_evaluations
+    from tasks.opening import open_store
+
+    opened = open_store(store)
+    entry = "flows.evaluation:evaluate_model"
+    print_evaluations(opened, run_flow(entry, model=model, profile=profile, overrides=overrides, store=opened.uri))
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="A run; `dr-irl runs` lists them.")],
+    after: Annotated[str, typer.Argument(help="Another; `latest` for the newest.")] = "latest",
+    store: StoreOption = "store",
+) -> None:
+    """Compare the results of two runs prompt by prompt: what is refused now and was not, and the reverse."""
+    from dr_irl.errors import UserError
+    from dr_irl.evaluation.compare import compare_refusals, rate
+    from dr_irl.evaluation.suites import SUITES
+    from dr_irl.records import Answer
+    from flows.record import load_run
+    from flows.scoring import fetch
+    from tasks.contents import ANSWERS
+    from tasks.opening import look_into
+
+    opened = look_into(store)
+    records = [load_run(opened, run_id) for run_id in (before, after)]
+    old, new = (Answer.read(fetch(opened, record, "evaluation/aligned") / ANSWERS) for record in records)
+    table = Table("prompts", "refused before", "refused after", "became refused", "became answered", "p (McNemar)")
+    for suite in SUITES:
+        sides = [[answer for answer in answers if answer.suite == suite] for answers in (old, new)]
+        try:
+            found = compare_refusals(suite, records[0].run_id, records[1].run_id, *sides)
+        except ValueError as error:
+            raise UserError(f"{suite} prompts of {records[0].run_id} and {records[1].run_id}: {error}") from None
+        counts = [f"{r.hits} of {r.count}" for r in (rate([answer.refused for answer in side]) for side in sides)]
+        table.add_row(suite, *counts, str(found.gained), str(found.lost), f"{found.p_value:.3f}")
+    Console(highlight=False).print(table)
