@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Prepare a Prefect server for DR-IRL: work pool, concurrency limit, deployments. Safe to run again.
+# Prepare a Prefect server for DR-IRL: work pool, concurrency limit, automations, deployments. Safe to run again.
 #
 #   export PREFECT_API_URL=http://127.0.0.1:4200/api       # the server: `prefect server start`
 #   export DR_IRL_STORE=s3://bucket/prefix                 # or a folder; `store` in this checkout by default
-#   deployments/bootstrap.sh
+#   deployments/bootstrap.sh                               # or with `docker` or `kubernetes`: where runs are started
+#
+# Optional: DR_IRL_IMAGE (image of the pool's runs), DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1),
+# DR_IRL_TIMEZONE (of the weekly schedule; Etc/UTC).
 #
 # Then start a worker, from any folder, in an environment that has dr-irl installed:
 #
 #   prefect worker start --pool dr-irl --type process
 #
-# and a run:
+# see that all is well with `dr-irl doctor`, and start a run:
 #
 #   prefect deployment run train/train --param profile='"smoke"' --watch
 set -euo pipefail
@@ -17,21 +20,39 @@ set -euo pipefail
 : "${PREFECT_API_URL:?set it to the address of the Prefect server, for example http://127.0.0.1:4200/api}"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-DR_IRL_STORE=${DR_IRL_STORE:-$root/store}
-case $DR_IRL_STORE in
-    s3://* | /*) ;;
+kind=${1:-process}
+case $kind in
+    process) DR_IRL_POOL=dr-irl ;;
+    docker | kubernetes) DR_IRL_POOL=dr-irl-$kind ;;
     *)
-        echo "DR_IRL_STORE is '$DR_IRL_STORE'; give an absolute folder or s3://bucket/prefix, which every worker can reach" >&2
+        echo "runs can be started as 'process', 'docker' or 'kubernetes', not as '$kind'" >&2
         exit 2
         ;;
 esac
-export DR_IRL_STORE
 
-prefect work-pool inspect dr-irl >/dev/null 2>&1 || prefect work-pool create dr-irl --type process
+DR_IRL_STORE=${DR_IRL_STORE:-$root/store}
+case $kind,$DR_IRL_STORE in
+    *,s3://* | process,/*) ;;
+    process,*)
+        echo "DR_IRL_STORE is '$DR_IRL_STORE'; give an absolute folder or s3://bucket/prefix, which every worker can reach" >&2
+        exit 2
+        ;;
+    *)
+        echo "DR_IRL_STORE is '$DR_IRL_STORE'; a $kind run sees no folder of this machine, so give s3://bucket/prefix" >&2
+        exit 2
+        ;;
+esac
 
-# Threads and processes of one machine share its accelerator: one GRPO loop at a time.
-prefect global-concurrency-limit inspect dr-irl-grpo >/dev/null 2>&1 ||
-    prefect global-concurrency-limit create dr-irl-grpo --limit 1
+case ${DR_IRL_GRPO_AT_ONCE:-1} in
+    *[!0-9]* | 0*)
+        echo "DR_IRL_GRPO_AT_ONCE is '$DR_IRL_GRPO_AT_ONCE'; give the number of GRPO loops at once, 1 or more" >&2
+        exit 2
+        ;;
+esac
 
+python "$root/deployments/prepare_server.py" "$kind"
+
+DR_IRL_TIMEZONE=${DR_IRL_TIMEZONE:-Etc/UTC}
+DR_IRL_VERSION=$(python -c 'from importlib.metadata import version; print(version("dr-irl"))')
+export DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_VERSION
 prefect --no-prompt deploy --all --prefect-file "$root/deployments/prefect.yaml"

@@ -1,0 +1,84 @@
+"""Brings a Prefect server to the state that the files of this folder describe; what is right already stays.
+
+Called by bootstrap.sh, before it deploys: `python prepare_server.py process|docker|kubernetes`.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+
+FOLDER = Path(__file__).parent
+GRPO_LIMIT = "dr-irl-grpo"
+
+
+def main() -> None:
+    """Prepare the server that PREFECT_API_URL names."""
+    kind = sys.argv[1]
+    with get_client(sync_client=True) as client:
+        install_pool(client, "dr-irl" if kind == "process" else f"dr-irl-{kind}", kind)
+        install_limit(client, os.environ.get("DR_IRL_GRPO_AT_ONCE"))
+        for automation in yaml.safe_load((FOLDER / "automations.yaml").read_text()):
+            install_automation(client, AutomationCore.model_validate(automation))
+
+
+def install_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
+    """Create a work pool or renew its template; a pause and a limit that somebody set stay."""
+    template = read_template(kind, os.environ.get("DR_IRL_IMAGE"))
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+        print(f"Created work pool {name}")
+    else:
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+        print(f"Updated work pool {name}")
+
+
+def read_template(kind: str, image: str | None) -> dict[str, Any]:
+    """Read a pool's job template; an image given here becomes its default."""
+    template = json.loads((FOLDER / "work-pools" / f"{kind}.json").read_text())
+    if image and "image" in template["variables"]["properties"]:
+        template["variables"]["properties"]["image"]["default"] = image
+    return template
+
+
+def install_limit(client: SyncPrefectClient, slots: str | None) -> None:
+    """Create the limit of GRPO loops at once; one that exists keeps its slots unless their number is given."""
+    try:
+        client.read_global_concurrency_limit_by_name(GRPO_LIMIT)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GRPO_LIMIT, limit=int(slots or 1)))
+        print(f"Created concurrency limit {GRPO_LIMIT}")
+    else:
+        if slots:
+            client.update_global_concurrency_limit(GRPO_LIMIT, GlobalConcurrencyLimitUpdate(limit=int(slots)))
+            print(f"Updated concurrency limit {GRPO_LIMIT}")
+
+
+def install_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    """Create an automation or replace the one of its name."""
+    found = client.read_automations_by_name(automation.name)
+    if not found:
+        client.create_automation(automation)
+        print(f"Created automation {automation.name}")
+        return
+    [existing] = found
+    client.update_automation(existing.id, automation)
+    print(f"Updated automation {automation.name}")
+
+
+if __name__ == "__main__":
+    main()

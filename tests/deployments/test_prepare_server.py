@@ -1,0 +1,102 @@
+"""What bootstrap makes on a server, and leaves alone when it is run again; on a real server of this test's own."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
+from prefect.testing.utilities import prefect_test_harness
+
+FOLDER = Path(__file__).parents[2] / "deployments"
+HEARTBEAT_LEAST_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[SyncPrefectClient]:
+    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def prepare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare_server", FOLDER / "prepare_server.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def automations() -> list[dict[str, Any]]:
+    return yaml.safe_load((FOLDER / "automations.yaml").read_text())
+
+
+@pytest.mark.slow
+def test_a_pool_that_somebody_paused_stays_paused(client: SyncPrefectClient, prepare: ModuleType) -> None:
+    prepare.install_pool(client, "paused", "process")
+    client.update_work_pool("paused", WorkPoolUpdate(is_paused=True))
+    prepare.install_pool(client, "paused", "process")
+    assert client.read_work_pool("paused").is_paused
+
+
+@pytest.mark.slow
+def test_a_pool_has_our_template_again_after_a_change(client: SyncPrefectClient, prepare: ModuleType) -> None:
+    prepare.install_pool(client, "changed", "kubernetes")
+    client.update_work_pool("changed", WorkPoolUpdate(base_job_template={}))
+    prepare.install_pool(client, "changed", "kubernetes")
+    assert "secret" in client.read_work_pool("changed").base_job_template["variables"]["properties"]
+
+
+def test_an_image_given_becomes_the_default_of_the_pool(prepare: ModuleType) -> None:
+    template = prepare.read_template("kubernetes", "registry.example/dr-irl:1")
+    assert template["variables"]["properties"]["image"]["default"] == "registry.example/dr-irl:1"
+
+
+@pytest.mark.slow
+def test_a_limit_that_somebody_set_stays(client: SyncPrefectClient, prepare: ModuleType) -> None:
+    prepare.install_limit(client, None)
+    client.update_global_concurrency_limit(prepare.GRPO_LIMIT, GlobalConcurrencyLimitUpdate(limit=4))
+    prepare.install_limit(client, None)
+    assert client.read_global_concurrency_limit_by_name(prepare.GRPO_LIMIT).limit == 4
+
+
+@pytest.mark.slow
+def test_a_limit_that_is_asked_for_is_set(client: SyncPrefectClient, prepare: ModuleType) -> None:
+    prepare.install_limit(client, "1")
+    prepare.install_limit(client, "3")
+    assert client.read_global_concurrency_limit_by_name(prepare.GRPO_LIMIT).limit == 3
+
+
+@pytest.mark.slow
+def test_an_automation_is_updated_in_place(client: SyncPrefectClient, prepare: ModuleType) -> None:
+    automation = AutomationCore.model_validate(automations()[0])
+    prepare.install_automation(client, automation)
+    [first] = client.read_automations_by_name(automation.name)
+    prepare.install_automation(client, automation.model_copy(update={"description": "other words"}))
+    [second] = client.read_automations_by_name(automation.name)
+    assert (second.id, second.description) == (first.id, "other words")
+
+
+def test_a_run_may_miss_three_heartbeats_and_is_ended_within_minutes() -> None:
+    silent = AutomationCore.model_validate(automations()[0]).trigger
+    assert isinstance(silent, EventTrigger)
+    beat = int(_deployed_environment()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert beat >= HEARTBEAT_LEAST_SECONDS
+    assert 3 * beat < silent.within.total_seconds() <= 300
+
+
+def test_automations_touch_no_runs_of_others() -> None:
+    matched = [automation["trigger"]["match_related"]["prefect.resource.id"] for automation in automations()]
+    deployed = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]
+    assert set(matched) == {"prefect.tag.dr-irl"}
+    assert all("dr-irl" in deployment["tags"] for deployment in deployed)
+
+
+def _deployed_environment() -> dict[str, str]:
+    definitions = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["definitions"]
+    return definitions["work_pool"]["job_variables"]["env"]
