@@ -1,0 +1,69 @@
+"""`deployments/bootstrap.sh`: what it leaves on a server, and what it refuses."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from deployed_site import Site
+from services import ROOT, clean_environment, run_sql
+
+BOOTSTRAP = ROOT / "deployments" / "bootstrap.sh"
+
+
+@pytest.mark.slow
+def test_the_ui_answers(site: Site) -> None:
+    assert "<title>" in site.page("/")
+
+
+@pytest.mark.slow
+def test_the_server_keeps_its_state_in_postgresql(site: Site) -> None:
+    kept = run_sql(site.database_port, "select name from deployment order by name")
+    assert {"train", "retrain", "evaluate", "ablate"} <= set(kept.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["work_pools", "v2/concurrency_limits", "automations", "deployments"])
+def test_bootstrapped_twice_nothing_is_there_twice(what: str, site: Site) -> None:
+    names = [found["name"] for found in site.ask(f"{what}/filter", {})]
+    assert names and len(names) == len(set(names))
+
+
+@pytest.mark.slow
+def test_the_form_of_train_describes_every_parameter(site: Site) -> None:
+    schema = site.ask("deployments/name/train/train")["parameter_openapi_schema"]["properties"]
+    assert [name for name, field in schema.items() if not field.get("description")] == []
+
+
+@pytest.mark.slow
+def test_retraining_is_scheduled_in_a_time_zone(site: Site) -> None:
+    [schedule] = site.ask("deployments/name/retrain/retrain")["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * 1", "Etc/UTC")
+
+
+@pytest.mark.slow
+def test_doctor_finds_the_site_well(site: Site) -> None:
+    checked = site.run("dr-irl", "doctor", "--profile", "smoke")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.slow
+def test_doctor_names_a_pool_that_is_missing_and_the_command_that_mends_it(site: Site) -> None:
+    checked = site.run("dr-irl", "doctor", "--profile", "smoke", "--pool", "nowhere")
+    [line] = [line for line in checked.stdout.splitlines() if "nowhere" in line]
+    assert (checked.returncode != 0, "bootstrap.sh" in line) == (True, True), checked.stdout + checked.stderr
+
+
+def test_a_store_that_only_one_folder_can_reach_is_refused(tmp_path: Path) -> None:
+    refused = _bootstrap(tmp_path, PREFECT_API_URL="http://127.0.0.1:1/api", DR_IRL_STORE="here")
+    assert (refused.returncode, "DR_IRL_STORE is 'here'" in refused.stderr) == (2, True)
+
+
+def test_bootstrap_asks_for_the_server_it_should_prepare(tmp_path: Path) -> None:
+    refused = _bootstrap(tmp_path)
+    assert refused.returncode != 0
+    assert "PREFECT_API_URL: set it to the address of the Prefect server" in refused.stderr
+
+
+def _bootstrap(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = clean_environment(PREFECT_HOME=str(home), **environment)
+    return subprocess.run([BOOTSTRAP], env=given, capture_output=True, text=True)

@@ -1,0 +1,114 @@
+"""`prefect deployment run train/train --watch`: its exit status, what it leaves, what it says."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from deployed_site import Site, until
+
+from dr_irl.categories import HARM_CATEGORIES
+
+pytestmark = pytest.mark.slow
+
+Refused = dict[str, CompletedProcess[str]]
+
+
+def test_a_watched_run_leaves_its_record_in_the_store(site: Site, smoke_run: Any) -> None:
+    [key] = site.keys("runs")
+    assert json.loads(site.read(key))["settings"]["profile"] == "smoke"
+
+
+def test_the_example_for_ci_says_where_the_run_and_its_report_are(site: Site, smoke_run: Any) -> None:
+    said = dict(line.split(": ", 1) for line in smoke_run.command.stdout.splitlines()[-3:])
+    assert smoke_run.run_id in said["run"]
+    key = said["report"].strip().removeprefix(f"{site.store}/")
+    assert site.read(key).startswith(b"<!DOCTYPE html>")
+
+
+def test_a_run_is_named_for_what_and_when(site: Site, smoke_run: Any) -> None:
+    run = site.flow_run(smoke_run.run_id)
+    assert "smoke" in run["name"] and run["expected_start_time"][:10] in run["name"]
+
+
+def test_the_library_reports_progress_on_the_page_of_the_run(site: Site, smoke_run: Any) -> None:
+    assert until(lambda: [line for line in site.log_lines(smoke_run.run_id) if line["name"] == "dr_irl.progress"])
+
+
+def test_no_line_of_a_good_run_is_a_warning(site: Site, smoke_run: Any) -> None:
+    assert [line["message"] for line in site.log_lines(smoke_run.run_id) if line["level"] >= 30] == []
+
+
+def test_the_scaling_factors_stand_on_the_page_of_the_run(site: Site, smoke_run: Any) -> None:
+    rows = json.loads(site.artifacts(smoke_run.run_id)["scaling-factors"]["data"])
+    assert rows and {row["category"] for row in rows} <= set(HARM_CATEGORIES)
+
+
+def test_a_second_run_computes_nothing(site: Site, smoke_run: Any) -> None:
+    before = site.keys("objects")
+    assert site.wait(site.start("train/train", profile="smoke"))["state_type"] == "COMPLETED"
+    assert site.keys("objects") == before
+
+
+@pytest.fixture(scope="module")
+def refused(site: Site, smoke_run: Any) -> Refused:
+    """Runs that cannot succeed, side by side."""
+    missing = {"models.policy": "nobody/no-such-model"}
+    given = {
+        "schema": {"profile": "smoke", "refresh": "grpo"},
+        "profile": {"profile": "nope"},
+        "setting": {"profile": "smoke", "overrides": {"grpo.stepz": 3}},
+        "models": {"profile": "smoke", "overrides": missing},
+        "gate": {"profile": "smoke", "promote": "safe"},
+    }
+    with ThreadPoolExecutor(3) as pool:
+        commands = pool.map(lambda parameters: site.watch("train/train", **parameters), given.values())
+        return dict(zip(given, commands, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("schema", "Validation failed for field 'refresh'"),
+        ("profile", "profile 'nope' is unknown; allowed are "),
+        ("setting", "grpo.stepz"),
+        ("models", "nobody/no-such-model"),
+        ("gate", "safe"),
+    ],
+)
+def test_a_run_that_cannot_succeed_ends_with_status_1_and_a_sentence(
+    what: str, sentence: str, refused: Refused
+) -> None:
+    said = " ".join((refused[what].stdout + refused[what].stderr).split())
+    assert (refused[what].returncode, sentence in said) == (1, True), said
+
+
+@pytest.mark.parametrize("what", ["profile", "setting", "models", "gate"])
+def test_an_error_of_the_user_has_no_traceback(what: str, refused: Refused) -> None:
+    assert "Traceback" not in refused[what].stdout + refused[what].stderr
+
+
+def test_a_result_that_fails_the_gate_is_not_published(site: Site, refused: Refused) -> None:
+    assert site.keys("models") == []
+
+
+def test_without_the_limit_of_grpo_a_run_fails_and_names_it(site: Site, smoke_run: Any) -> None:
+    site.run("prefect", "global-concurrency-limit", "delete", "dr-irl-grpo")
+    try:
+        command = site.watch("train/train", profile="smoke", overrides={"grpo.steps": 2}, only=["grpo"])
+    finally:
+        site.bootstrap()
+    assert (command.returncode, "dr-irl-grpo" in command.stdout) == (1, True), command.stdout
+
+
+def test_two_runs_at_once_build_every_artifact_once(site: Site, smoke_run: Any) -> None:
+    started = [site.start("train/train", profile="smoke", overrides={"grpo.steps": 4}) for _ in range(2)]
+    ended = [site.wait(run_id)["state_type"] for run_id in started]
+    built = [
+        name
+        for run_id in started
+        for name, run in site.task_runs(run_id).items()
+        if run["state"]["name"] == "Completed"
+    ]
+    assert (ended, sorted(built)) == (["COMPLETED"] * 2, ["evaluation aligned", "grpo", "report"])
