@@ -33,7 +33,6 @@ from flows.options import Assignments, Debug, Profile, StoreOption
 from flows.quiet import quieten
 from flows.registry_cli import app as registry_app
 from flows.store_cli import app as store_app
-from tasks.interruption import how_it_ended
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
@@ -209,6 +208,8 @@ def main() -> None:
 
 def _say_why(error: BaseException, debug: bool) -> int | None:
     """Say in a sentence what ended the command; returns its exit status, or None where there is no such sentence."""
+    from tasks.interruption import how_it_ended  # it imports Prefect, which most commands do without
+
     if _terminated.is_set():  # whatever the handler's exception has become on its way
         typer.echo(f"dr-irl: {how_it_ended(signal.SIGTERM)}", err=True)
         return 128 + signal.SIGTERM
