@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Of tests at once; each needs a core and 3 GB.
+PROCESSES ?= 2
 
 .PHONY: help install demo test test-slow check bench clean
 
@@ -24,10 +26,10 @@ demo: $(STAMP) ## align the embedded 135M model: the whole DAG, minutes on two c
 	$(BIN)/dr-irl run --profile demo --output out
 
 test: $(STAMP) ## run the tests, without those marked slow
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-test-slow: $(STAMP) ## run the tests that take minutes: real server, worker, deployment
-	$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP) ## run the tests that take minutes: PostgreSQL, Prefect, S3, a worker, a browser, kills
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m slow
 
 check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/ruff check .
