@@ -6,6 +6,7 @@ Called by bootstrap.sh, before it deploys: `python prepare_server.py process|doc
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,30 @@ from prefect.exceptions import ObjectNotFound
 
 FOLDER = Path(__file__).parent
 GRPO_LIMIT = "dr-irl-grpo"
+_SECONDS_TO_START = 60.0
 
 
 def main() -> None:
     """Prepare the server that PREFECT_API_URL names."""
     kind = sys.argv[1]
     with get_client(sync_client=True) as client:
+        wait_for_server(client)
         install_pool(client, "dr-irl" if kind == "process" else f"dr-irl-{kind}", kind)
         install_limit(client, os.environ.get("DR_IRL_GRPO_AT_ONCE"))
         for automation in yaml.safe_load((FOLDER / "automations.yaml").read_text()):
             install_automation(client, AutomationCore.model_validate(automation))
+
+
+def wait_for_server(client: SyncPrefectClient) -> None:
+    """Wait for a server that was started a moment ago; one that does not answer ends this with a sentence."""
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while (error := client.api_healthcheck()) is not None:
+        if time.monotonic() > deadline:
+            sys.exit(
+                f"no Prefect server answers at {client.api_url} ({error}); start one with: prefect server start "
+                "--background, or set PREFECT_API_URL to the address of yours"
+            )
+        time.sleep(1)
 
 
 def install_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
