@@ -10,7 +10,7 @@
 #
 # Then start a worker, from any folder, in an environment that has dr-irl installed:
 #
-#   prefect worker start --pool dr-irl --type process
+#   python -m flows.worker --pool dr-irl --type process
 #
 # see that all is well with `dr-irl doctor`, and start a run:
 #

@@ -43,8 +43,8 @@ def wait_for_server(client: SyncPrefectClient) -> None:
     while (error := client.api_healthcheck()) is not None:
         if time.monotonic() > deadline:
             sys.exit(
-                f"no Prefect server answers at {client.api_url} ({error}); start one with: prefect server start "
-                "--background, or set PREFECT_API_URL to the address of yours"
+                f"no Prefect server answers at {client.api_url} ({error}); start one with: prefect server start, "
+                "or set PREFECT_API_URL to the address of yours"
             )
         time.sleep(1)
 

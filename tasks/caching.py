@@ -31,6 +31,7 @@ from tasks.machine import give_back_memory
 from tasks.opening import open_store
 from tasks.reporting import current_progress
 from tasks.results import SERIALISER, drop_result, result_key
+from tasks.slots import slot
 from tasks.stages import Stage
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def stage_task(stage: Stage) -> Task[..., Any]:
             progress = StoppableProgress(current_progress())
             refs = _refs(store, inputs)
             job = Job(settings, Inputs(store, refs), variant, progress, store.checkpoint(ref))
-            with time_limit(ref.stage, _minutes(settings, stage, ref)):
+            with slot(stage.slot), time_limit(ref.stage, _minutes(settings, stage, ref)):
                 noted = _build(stage, store, identity, job, rebuild=rebuild)
         give_back_memory()
         return Completed(data=found, message=f"{ref.stage} {ref.fingerprint} built{noted}{after_retries(_run_id())}")

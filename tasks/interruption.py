@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+from prefect.utilities.engine import is_prefect_sigterm_handler_installed
 
 from dr_irl.errors import InterruptedRunError, StageTimeoutError
 from dr_irl.progress import Meter, Progress
@@ -115,6 +117,9 @@ def stopping_on_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     # A shell lets its background commands ignore Ctrl-C: it is not meant for them.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    if is_prefect_sigterm_handler_installed():
+        # It must stay, or Prefect takes a run that is cancelled for one that crashed. It raises TerminationSignal.
+        del before[signal.SIGTERM]
 
     def ask(number: int, frame: FrameType | None) -> None:
         for each in before:
@@ -128,6 +133,10 @@ def stopping_on_signals() -> Iterator[None]:
         signal.signal(number, ask)
     try:
         yield
+    except TerminationSignal as ended:
+        _asked_by.append(ended.signal)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise
     finally:
         if not _asked_by:  # else stages are on their way to their next step: a second signal need not wait for it
             for number, handler in before.items():

@@ -26,6 +26,7 @@ _PLUMBING = (
     "tasks.interruption",
     "tasks.reporting",
     "tasks.run_page",
+    "tasks.slots",
     "tasks.stages",
 )
 """Modules of tasks that no artifact depends on."""
@@ -47,6 +48,8 @@ class Stage:
     """(settings, variant) -> the settings that shape its output, and no others."""
     single_thread: bool = False
     """Run torch on one thread, because several of these run side by side."""
+    slot: str = ""
+    """The global concurrency limit that a deployed run takes a slot of while it builds; none by default."""
     page: str = ""
     """The function that shows, on the page of the run, the folder that was built, `module:name`; none by default."""
 
@@ -211,6 +214,7 @@ GRPO = Stage(
     "tasks.alignment:alignment",
     (*_MODEL_CODE, "dr_irl.alignment", "dr_irl.evaluation.judges"),
     _grpo,
+    slot="dr-irl-grpo",
     page="tasks.run_page:show_scaling",
 )
 TRL_GRPO = replace(

@@ -65,7 +65,8 @@ def start_long_run(site: Site, checkpoints: Mapping[str, Any], *, resumed: bool)
         return run.resumed_from() > 0 if resumed else bool(site.keys("checkpoints/grpo"))
 
     until(in_grpo)
-    run.processes.extend(psutil.Process(site.workers[-1].pid).children(recursive=True))
+    [worker] = psutil.Process(site.workers[-1].pid).children()
+    run.processes.extend(worker.children(recursive=True))
     return run
 
 
@@ -97,8 +98,8 @@ def killed(site: Site, terminated: LongRun) -> LongRun:
     """The same run, started again by a new worker; both were killed."""
     site.start_worker()
     run = start_long_run(site, OFTEN, resumed=True)
-    site.workers.pop().kill()
-    for process in run.processes:
+    launcher = psutil.Process(site.workers.pop().pid)
+    for process in [launcher, *launcher.children(recursive=True)]:
         process.kill()
     return run
 

@@ -1,0 +1,51 @@
+"""One GRPO loop at a time: the global concurrency limit that deployed runs share."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
+from prefect.runtime import deployment
+
+from dr_irl.errors import UserError
+from tasks.interruption import stop_if_requested
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_ASKS = 5.0
+_LEASE_SECONDS = 60.0
+"""After which the slot of a run that was killed is free again."""
+
+
+@contextmanager
+def slot(limit: str) -> Iterator[None]:
+    """Hold a slot of a global limit while a block runs; waits for one. A run that is not deployed shares no server.
+
+    Raises:
+        UserError: the server has no such limit.
+        InterruptedRunError: the run was asked to stop while it waited.
+    """
+    with ExitStack() as held:
+        if limit and deployment.id:
+            _acquire(limit, held)
+        yield
+
+
+def _acquire(limit: str, held: ExitStack) -> None:
+    told = False
+    while True:
+        stop_if_requested()
+        try:
+            held.enter_context(
+                concurrency(limit, timeout_seconds=_SECONDS_BETWEEN_ASKS, lease_duration=_LEASE_SECONDS, strict=True)
+            )
+            return
+        except TimeoutError:
+            if not told:
+                logger.info("waiting for a slot of the limit %r: another run has it", limit)
+            told = True
+        except ConcurrencySlotAcquisitionError as error:
+            raise UserError(
+                f"no slot of the concurrency limit {limit!r} can be had ({error}); deployments/bootstrap.sh creates it"
+            ) from error
