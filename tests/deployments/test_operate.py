@@ -1,0 +1,74 @@
+"""The first part of docs/operate.md, as a newcomer would paste it into a shell."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from services import ROOT, SCRIPTS, clean_environment, free_port
+
+GUIDE = ROOT / "docs" / "operate.md"
+SECONDS = 420
+
+
+def blocks() -> list[str]:
+    """Return the commands of the guide."""
+    return re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.CompletedProcess[str]]:
+    """What a shell says that ran every block but the installation, in a folder that looks like the clone."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in (".venv", "deployments"):
+        (folder / name).symlink_to(SCRIPTS.parent if name == ".venv" else ROOT / name)
+    _, *given = blocks()
+    # The worker says that it is there some seconds after it was started.
+    patient = [
+        re.sub(r"^(dr-irl doctor .*)$", r"for i in 1 2 3 4 5; do sleep 5; \1 && break; done", block, flags=re.M)
+        for block in given
+    ]
+    script = "set -euo pipefail\n" + "".join(f"echo '== {number}'\n{block}" for number, block in enumerate(patient))
+    script = script.replace("4200", str(free_port()))
+    environment = clean_environment(PREFECT_HOME=str(folder / "home"))
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(
+            ["bash", "-c", script], cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            process.wait(SECONDS)
+        finally:
+            # What `&` left behind: the worker, whose child is one session further, ends its own first.
+            os.killpg(process.pid, signal.SIGTERM)
+            time.sleep(20)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    yield subprocess.CompletedProcess([], process.returncode, (folder / "said").read_text(), str(folder / "store"))
+
+
+@pytest.mark.slow
+def test_every_command_of_the_guide_works_as_written(shell: subprocess.CompletedProcess[str]) -> None:
+    assert shell.returncode == 0, shell.stdout[-6000:]
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_everything_after_the_guide(shell: subprocess.CompletedProcess[str]) -> None:
+    assert "FAILED" not in shell.stdout.rpartition("dr-irl doctor")[2]
+
+
+@pytest.mark.slow
+def test_the_guide_trains_retrains_and_then_has_nothing_to_do(shell: subprocess.CompletedProcess[str]) -> None:
+    store = Path(shell.stderr)
+    assert len(list((store / "runs").glob("smoke-*.json"))) == 2
+    assert len(list((store / "accepted").glob("*.jsonl"))) == 1
+    assert "nothing new in" in shell.stdout.rpartition("== ")[2]
+
+
+def test_the_guide_begins_with_the_installation_that_ci_does() -> None:
+    assert blocks()[0] == "make install\n"
+    assert "make install" in (ROOT / ".ci" / "run").read_text()
