@@ -2,15 +2,18 @@
 
 import itertools
 import json
-import logging
-import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.options import Profile, StoreOption
+from flows.quiet import silenced
+
+if TYPE_CHECKING:
+    from flows.doctor import Check
 
 app = typer.Typer()
 _MARKS = {"passed": "ok", "failed": "FAILED", "unknown": "?"}
@@ -24,21 +27,28 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check server, pool, worker, store, credentials, models, disk and versions; exit status 2 unless all is well."""
-    # The checks say what is wrong; what libraries log beside them would only repeat it.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    logging.disable(logging.CRITICAL)
-    from dr_irl.profile import load_settings
-    from flows.doctor import examine_machine
-    from flows.doctor_server import examine_server
+    with silenced():  # the checks say what is wrong; what libraries log beside them would only repeat it
+        from dr_irl.profile import load_settings
+        from flows.doctor import examine_machine
+        from flows.doctor_server import examine_server
 
-    well, checks = True, []
-    for check in itertools.chain(examine_machine(load_settings(profile, {}), store), examine_server(pool)):
-        well &= check.state == "passed"
-        checks.append(asdict(check))
-        if not as_json:
-            remedy = f"; to do: {check.remedy}" if check.remedy else ""
-            typer.echo(f"{_MARKS[check.state]:<7} {check.name}: {check.seen}{remedy}")
-    if as_json:
-        typer.echo(json.dumps(checks, indent=2))
+        checks = itertools.chain(examine_machine(load_settings(profile, {}), store), examine_server(pool))
+        well = _print_json(checks) if as_json else _print_lines(checks)
     if not well:
         sys.exit(2)
+
+
+def _print_lines(checks: "Iterable[Check]") -> bool:
+    """Print each check as soon as it is done; tells whether all is well."""
+    well = True
+    for check in checks:
+        well &= check.state == "passed"
+        remedy = f"; to do: {check.remedy}" if check.remedy else ""
+        typer.echo(f"{_MARKS[check.state]:<7} {check.name}: {check.seen}{remedy}")
+    return well
+
+
+def _print_json(checks: "Iterable[Check]") -> bool:
+    done = list(checks)
+    typer.echo(json.dumps([asdict(check) for check in done], indent=2))
+    return all(check.state == "passed" for check in done)

@@ -3,6 +3,8 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -23,6 +25,17 @@ def quieten(debug: bool) -> None:
         logger.setLevel(logging.INFO)
         logger.handlers = [_TerminalHandler()]
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Log nothing at all for a while."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _TerminalHandler(logging.Handler):

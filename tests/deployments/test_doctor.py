@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,15 @@ def test_the_checks_are_there_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     _say_instead(monkeypatch, doctor.Check("disk", "passed", "9 GB free"))
     [check] = json.loads(CliRunner().invoke(app, ["--json"]).output)
     assert check == {"name": "disk", "state": "passed", "seen": "9 GB free", "remedy": ""}
+
+
+def test_logging_is_back_when_the_checks_are_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _say_instead(monkeypatch, doctor.Check("disk", "passed", "9 GB free"))
+    CliRunner().invoke(app, [])
+    logging.getLogger("dr_irl").warning("heard again")
+    assert caplog.messages == ["heard again"]
 
 
 def _say_instead(monkeypatch: pytest.MonkeyPatch, *checks: doctor.Check) -> None:
