@@ -135,7 +135,8 @@ def stopping_on_signals() -> Iterator[None]:
         yield
     except TerminationSignal as ended:
         _asked_by.append(ended.signal)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for each in (*before, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
         raise
     finally:
         if not _asked_by:  # else stages are on their way to their next step: a second signal need not wait for it

@@ -38,12 +38,19 @@ def _acquire(limit: str, held: ExitStack) -> None:
         stop_if_requested()
         try:
             held.enter_context(
-                concurrency(limit, timeout_seconds=_SECONDS_BETWEEN_ASKS, lease_duration=_LEASE_SECONDS, strict=True)
+                concurrency(
+                    limit,
+                    timeout_seconds=_SECONDS_BETWEEN_ASKS,
+                    lease_duration=_LEASE_SECONDS,
+                    strict=True,
+                    # Else a server that is away for seconds ends the loop in the middle of a step.
+                    raise_on_lease_renewal_failure=False,
+                )
             )
             return
         except TimeoutError:
             if not told:
-                logger.info("waiting for a slot of the limit %r: another run has it", limit)
+                logger.info("waiting for a slot of the limit %r: another run has it, or the server is away", limit)
             told = True
         except ConcurrencySlotAcquisitionError as error:
             raise UserError(

@@ -1,9 +1,17 @@
-"""One run that is cancelled, loses its worker to SIGTERM, then to SIGKILL, and at last comes to its end."""
+"""One run that is cancelled, loses its worker to SIGTERM, then to SIGKILL, and at last ends; how workers end."""
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from deployed_site import Site
+from deployed_site import Site, until
+from services import Processes, clean_environment
 
 pytestmark = pytest.mark.slow
 
@@ -49,3 +57,80 @@ def test_a_run_that_goes_on_comes_to_its_end(site: Site, finished: Any) -> None:
 
 def test_at_the_end_no_checkpoint_and_no_lease_is_left(site: Site, finished: Any) -> None:
     assert (site.keys("checkpoints"), site.keys("leases")) == ([], [])
+
+
+WORKER = """
+import signal, subprocess, sys, time
+from pathlib import Path
+
+signal.signal(signal.SIGTERM, lambda *_: None)  # as good as busy with a server that is gone
+runs = {}
+while True:
+    for name in ("first", "second"):
+        if Path(f"start-{name}").exists() and name not in runs:
+            runs[name] = subprocess.Popen([sys.executable, "run.py", name])
+        if name in runs and runs[name].poll() is not None:
+            Path(f"{name}-ended").touch()
+    time.sleep(0.05)
+"""
+RUN = """
+import signal, sys, time
+from pathlib import Path
+
+name = sys.argv[1]
+
+def ask(*_):
+    Path(f"{name}-asked").touch()
+    if name == "second":
+        sys.exit()
+
+signal.signal(signal.SIGTERM, ask)
+Path(f"{name}-runs").touch()
+time.sleep(600)
+"""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A worker that does not end when asked, with a run whose step takes ten minutes."""
+
+    launcher: subprocess.Popen[bytes]
+    started: list[psutil.Process]
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Launched]:
+    (tmp_path / "prefect.py").write_text(WORKER)  # found before the real one: it lies in the working directory
+    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "start-first").touch()
+    processes = Processes(tmp_path)
+    launcher = processes.start(
+        sys.executable, "-m", "flows.worker", environment=clean_environment(DR_IRL_GRACE_SECONDS="5")
+    )
+    until((tmp_path / "first-runs").exists)
+    started = psutil.Process(launcher.pid).children(recursive=True)
+    yield Launched(launcher, started)
+    processes.end()
+    for process in started:
+        if process.is_running():
+            process.kill()
+
+
+def test_a_worker_that_does_not_end_is_killed_with_its_runs(launched: Launched) -> None:
+    launched.launcher.terminate()
+    assert launched.launcher.wait(60) == 128 + signal.SIGKILL
+    assert psutil.wait_procs(launched.started, timeout=3)[1] == []
+
+
+def test_a_second_signal_ends_a_worker_and_its_runs_at_once(launched: Launched, tmp_path: Path) -> None:
+    launched.launcher.terminate()
+    until((tmp_path / "first-asked").exists)
+    launched.launcher.terminate()
+    assert psutil.wait_procs(launched.started, timeout=3)[1] == []
+
+
+def test_a_run_that_starts_while_its_worker_ends_is_asked_too(launched: Launched, tmp_path: Path) -> None:
+    launched.launcher.terminate()
+    until((tmp_path / "first-asked").exists)
+    (tmp_path / "start-second").touch()
+    until((tmp_path / "second-ended").exists, 4)

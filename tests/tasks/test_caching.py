@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.artifacts import Store, source
+from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
-from tasks import stages
+from tasks import interruption, slots, stages
 from tasks.caching import stage_task
+from tasks.interruption import request_stop
 from tasks.opening import open_store
 from tasks.results import result_storage
 from tasks.stages import Stage
@@ -124,3 +129,54 @@ def test_changed_code_of_the_stage_is_built(stage: Stage, store: Store, tmp_path
     (tmp_path / "counting_stage.py").write_text(COUNTING.replace("len(CALLS)", "-len(CALLS)"))
     forget_source()
     assert run(stage, store).name == "Completed"
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """How a deployed run asks the server for slots; it gets every one."""
+    asked: list[dict[str, Any]] = []
+
+    @contextmanager
+    def concurrency(limit: str, **options: Any) -> Iterator[None]:
+        asked.append({"limit": limit, **options})
+        yield
+
+    monkeypatch.setattr(slots, "concurrency", concurrency)
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a deployment")
+    return asked
+
+
+def test_a_deployed_run_takes_a_slot_to_build(asked_for: list[Any], stage: Stage, store: Store) -> None:
+    run(replace(stage, slot="few"), store)
+    assert [asked["limit"] for asked in asked_for] == ["few"]
+
+
+def test_what_the_store_has_takes_no_slot(asked_for: list[Any], stage: Stage, store: Store) -> None:
+    run(stage, store)
+    shutil.rmtree(Path(store.uri, "results"))  # or Prefect's own result would answer
+    run(replace(stage, slot="few"), store)
+    assert asked_for == []
+
+
+def test_a_run_that_is_not_deployed_takes_no_slot(
+    asked_for: list[Any], monkeypatch: pytest.MonkeyPatch, stage: Stage, store: Store
+) -> None:
+    monkeypatch.delenv("PREFECT__RUNTIME__DEPLOYMENT__ID")
+    run(replace(stage, slot="few"), store)
+    assert asked_for == []
+
+
+def test_a_server_that_goes_away_does_not_end_the_stage_that_has_a_slot(asked_for: list[Any]) -> None:
+    with slots.slot("few"):
+        assert asked_for[0]["raise_on_lease_renewal_failure"] is False
+
+
+def test_a_run_that_waits_for_a_slot_can_be_stopped(monkeypatch: pytest.MonkeyPatch, asked_for: list[Any]) -> None:
+    def taken(limit: str, **options: Any) -> None:
+        request_stop(signal.SIGTERM)
+        raise TimeoutError
+
+    monkeypatch.setattr(slots, "concurrency", taken)
+    monkeypatch.setattr(interruption, "_asked_by", [])
+    with pytest.raises(InterruptedRunError), slots.slot("few"):
+        pytest.fail("it got a slot that was taken")

@@ -4,6 +4,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from prefect.exceptions import TerminationSignal
+from prefect.utilities.engine import capture_sigterm, is_prefect_sigterm_handler_installed
 
 from dr_irl.errors import InterruptedRunError
 from tasks import interruption
@@ -60,3 +62,22 @@ def test_a_signal_that_was_ignored_still_is() -> None:
     with stopping_on_signals():
         signal.raise_signal(signal.SIGINT)
         assert not stop_requested()
+
+
+def test_prefect_finds_its_own_handler_of_sigterm_in_a_flow() -> None:
+    with capture_sigterm(), stopping_on_signals():
+        assert is_prefect_sigterm_handler_installed()
+
+
+def test_a_stage_of_a_flow_stops_when_prefect_heard_sigterm() -> None:
+    with pytest.raises(TerminationSignal), stopping_on_signals():
+        raise TerminationSignal(signal=signal.SIGTERM)
+    assert stop_requested()
+
+
+def test_after_prefect_heard_sigterm_no_signal_waits_for_the_step() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    with pytest.raises(TerminationSignal), stopping_on_signals():
+        raise TerminationSignal(signal=signal.SIGTERM)
+    assert {signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} == {signal.SIG_DFL}
