@@ -12,6 +12,7 @@ from dr_irl.errors import SettingsError
 from dr_irl.promotion.published import Version
 from dr_irl.promotion.registry import Registry
 from flows.record import RunRecord, load_run
+from tasks.failures import ending_in_a_sentence
 from tasks.opening import open_store
 from tasks.promotion import Candidate, Verdict, gate_run, publish_run, published_as_champion
 
@@ -45,7 +46,10 @@ def promote_run(record: RunRecord, store: Store, name: str) -> Version:
         logger.info("the result is the champion of %r already: %s", name, champion.version)
         return champion
     verdict = gate(store.uri, record.run_id, name)
-    return publish(store.uri, record.run_id, name, verdict)
+    assert isinstance(verdict, Verdict)  # a failure was raised
+    version = publish(store.uri, record.run_id, name, verdict)
+    assert isinstance(version, Version)
+    return version
 
 
 def candidate(record: RunRecord) -> Candidate:
@@ -54,6 +58,7 @@ def candidate(record: RunRecord) -> Candidate:
 
 
 @task(name="gate", task_run_name="gate {name}", cache_policy=NO_CACHE, persist_result=False)
+@ending_in_a_sentence
 def gate(store: str, run_id: str, name: str) -> Verdict:
     """Compare a run's result with the champion; fails where it may not replace it."""
     opened = open_store(store)
@@ -66,11 +71,15 @@ def gate(store: str, run_id: str, name: str) -> Verdict:
         key="promotion-gate",
         description=f"May the result replace {verdict.compared_with} as {name!r}? What failed comes first.",
     )
+    for check in verdict.checks:
+        if not check.passed:
+            logger.warning("gate %s: %s: %s", name, check.name, check.sentence)
     verdict.require_passed()
     return verdict
 
 
 @task(name="publish", task_run_name="publish {name}", cache_policy=NO_CACHE, persist_result=False)
+@ending_in_a_sentence
 def publish(store: str, run_id: str, name: str, verdict: Verdict) -> Version:
     """Publish a run's result as a version and make it the champion."""
     opened = open_store(store)

@@ -35,9 +35,11 @@ def draw_curves(title: str, curves: Curves) -> str:
 
 def _frame(curves: Curves) -> str:
     (first, last), (low, high) = _limits(curves)
+    # Two digits of the distance between lines, so that no two lines bear the same number.
+    digits = max(0, 1 - math.floor(math.log10((high - low) / 4)))
     lines = [
         f'<line x1="{LEFT}" x2="{WIDTH - LEGEND}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LINE}"/>'
-        f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{_MUTED}">{value:.3g}</text>'
+        f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{_MUTED}">{value:z.{digits}f}</text>'
         for share in (0, 0.25, 0.5, 0.75, 1)
         for y, value in [(_y(share), low + share * (high - low))]
     ]
@@ -67,15 +69,16 @@ def _curve(row: int, name: str, curves: Curves) -> str:
 
 
 def _limits(curves: Curves) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the ends of both axes; neither is without length."""
+    """Return the ends of both axes; neither is so short that noise would look like a curve."""
     steps = [step for points in curves.values() for step, _ in points]
     values = [value for points in curves.values() for _, value in points]
-    return _span(steps), _span(values)
+    return _span(steps, least=1), _span(values, least=0.01)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def _span(values: Sequence[float], least: float) -> tuple[float, float]:
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    room = max(0.0, least - (high - low)) / 2
+    return low - room, high + room
 
 
 def _y(share: float) -> float:

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 
@@ -24,7 +25,7 @@ logger = logging.getLogger("dr_irl.progress")
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_UPDATES = 5.0
 _SECONDS_TO_END = 5.0
-"""How long a stage that is done waits for its bar to say so."""
+"""How long a stage that is done waits for its bar to go."""
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
@@ -47,12 +48,11 @@ class Standing:
     unit: str
     done: int = 0
     readings: dict[str, float] = field(default_factory=dict)
-    ended_well: bool = False
 
     @property
     def percent(self) -> float:
         """The share that is done; totals are upper limits, so that a stage may end well below."""
-        return 100.0 if self.ended_well else min(100.0, 100 * self.done / max(1, self.total))
+        return min(100.0, 100 * self.done / max(1, self.total))
 
     def line(self) -> str:
         """Say it in a line of text."""
@@ -93,39 +93,56 @@ def _bar(standing: Standing) -> Iterator[None]:
         yield
         return
     over = Event()
-    run = context.task_run
     # In this context, for Prefect's settings are part of it.
-    bar = Thread(target=copy_context().run, args=(_follow, standing, over, run.id, run.flow_run_id), daemon=True)
+    bar = Thread(target=copy_context().run, args=(_follow, standing, over, context.task_run), daemon=True)
     bar.start()
     try:
         yield
-        standing.ended_well = True
     finally:
         over.set()
         bar.join(_SECONDS_TO_END)
 
 
-def _follow(standing: Standing, over: Event, task_run_id: UUID, flow_run_id: UUID | None) -> None:
-    key = re.sub(r"[^a-z0-9]+", "-", f"progress-{standing.name}".lower())
-    sent: UUID | None = None
-    told = False
+def _follow(standing: Standing, over: Event, run: TaskRun) -> None:
+    """Move the bar until the stage is over, then take it away: a page shows bars of what runs now."""
     # Settings of its own, so that it is a client of its own: the task's ends with the task.
     with get_client(httpx_settings={"timeout": SECONDS_BETWEEN_UPDATES}, sync_client=True) as client:
-        ended = False
-        while not ended:
-            ended = over.wait(SECONDS_BETWEEN_UPDATES if sent else 0)
-            shown: dict[str, Any] = {"data": standing.percent, "description": standing.line()}
-            try:
-                if sent is None:
-                    made = ArtifactCreate(
-                        type="progress", key=key, task_run_id=task_run_id, flow_run_id=flow_run_id, **shown
-                    )
-                    sent = client.create_artifact(made).id
-                else:
-                    client.update_artifact(sent, ArtifactUpdate(**shown))
-            except (httpx.HTTPError, PrefectException) as error:
-                # A bar that stands still is no reason to lose hours of training; the log's lines go on.
-                if not told:
-                    logger.warning("the progress bar of %s cannot be moved for now: %s", standing.name, error)
-                told = True
-                ended = ended or over.wait(SECONDS_BETWEEN_UPDATES)
+        bar, pause = _Bar(client, standing, run), 0.0
+        while not over.wait(pause):
+            bar.attempt(bar.show)
+            pause = SECONDS_BETWEEN_UPDATES
+        bar.attempt(bar.remove)
+
+
+@dataclass
+class _Bar:
+    client: SyncPrefectClient
+    standing: Standing
+    run: TaskRun
+    shown: UUID | None = None
+    told: bool = False
+
+    def attempt(self, change: Callable[[], None]) -> None:
+        """Change the bar; that the server does not do it is logged once."""
+        try:
+            change()
+        except (httpx.HTTPError, PrefectException) as error:
+            # A bar that stands still is no reason to lose hours of training; the log's lines go on.
+            if not self.told:
+                logger.warning("the progress bar of %s does not move for now: %s", self.standing.name, error)
+            self.told = True
+
+    def show(self) -> None:
+        """Put the bar on the page, or move it."""
+        seen: dict[str, Any] = {"data": self.standing.percent, "description": self.standing.line()}
+        if self.shown is not None:
+            self.client.update_artifact(self.shown, ArtifactUpdate(**seen))
+            return
+        key = re.sub(r"[^a-z0-9]+", "-", f"progress-{self.standing.name}".lower())
+        of_run = {"task_run_id": self.run.id, "flow_run_id": self.run.flow_run_id}
+        self.shown = self.client.create_artifact(ArtifactCreate(type="progress", key=key, **of_run, **seen)).id
+
+    def remove(self) -> None:
+        """Take the bar off the page."""
+        if self.shown is not None:
+            self.client.delete_artifact(self.shown)

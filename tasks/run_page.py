@@ -14,6 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.context import TaskRunContext
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import object_key
@@ -23,7 +27,6 @@ from dr_irl.records import RewardReading, ScalingRecord, StepRecord
 from dr_irl.report.data import ModelSummary, Rate
 from tasks.contents import (
     BALANCE,
-    MODELS,
     READINGS,
     REPORT,
     SCALING,
@@ -111,25 +114,32 @@ def show_scaling(made: Made) -> None:
 
 
 def show_refusal(made: Made) -> None:
-    """Show what one model declined."""
-    summary = read_summary(made.file(SUMMARY).parent)
-    title = made.ref.stage.rpartition("/")[2]
-    _table(
-        f"refusal-{title}",
-        refusal_rows([summary]),
-        f"Share of held-out prompts that the {summary.name} model declined.",
+    """Show what a model declined, in one table with the models that the run evaluated before it."""
+    model = read_summary(made.file(SUMMARY).parent)
+    context = TaskRunContext.get()
+    assert context is not None and context.task_run.flow_run_id is not None  # stages run in flows
+    of_run = ArtifactFilter(
+        key=ArtifactFilterKey(any_=["refusal"]),
+        flow_run_id=ArtifactFilterFlowRunId(any_=[context.task_run.flow_run_id]),
     )
+    with get_client(sync_client=True) as client:
+        shown_before = client.read_artifacts(artifact_filter=of_run)
+        rows = refusal_rows(json.loads(str(shown_before[0].data)) if shown_before else [], model)
+        if shown_before:
+            client.update_artifact(shown_before[0].id, ArtifactUpdate(data=json.dumps(rows)))
+        else:
+            _table("refusal", rows, "Share of held-out prompts that was declined, with its 95 % interval.")
 
 
 def show_report(made: Made) -> None:
-    """Show what each model of the run declined, and where the report is."""
-    inputs = made.inputs()
-    evaluated = [inputs[name] for model in MODELS if (name := f"evaluation/{model}") in inputs]
-    models = [read_summary(each.file(SUMMARY).parent) for each in evaluated]
-    _table("refusal", refusal_rows(models), "Share of held-out prompts that was declined, with its 95 % interval.")
+    """Show where the report is: a link where a browser can follow it, else the command that opens it."""
     uri = f"{made.ref.uri}/{REPORT}"
-    address = Path(uri).as_uri() if made.store.is_local else uri
-    create_link_artifact(address, link_text=uri, key="report", description=f"The report. To open it: `{opening(uri)}`")
+    if made.store.is_local:
+        create_link_artifact(Path(uri).as_uri(), link_text=uri, key="report", description=f"To open it: {opening(uri)}")
+    else:
+        create_markdown_artifact(
+            f"`{uri}`\n\nTo open it: `{opening(uri)}`", key="report", description="Where the report is."
+        )
 
 
 def show_run(run_id: str, report: ArtifactRef, store: Store) -> None:
@@ -178,17 +188,17 @@ def _reward_row(label: str, gaps: Sequence[float], own: Sequence[RewardReading])
     }
 
 
-def refusal_rows(models: Sequence[ModelSummary]) -> list[Row]:
-    """Set the models side by side: refusal of harmful prompts by category, then of ordinary and look-alike ones."""
-    tables = {model_title(model.name): model.refusal | model.over_refusal for model in models}
-    groups = dict.fromkeys(group for table in tables.values() for group in table)
-    return [{"prompts": group} | {name: shown(table.get(group)) for name, table in tables.items()} for group in groups]
+def refusal_rows(earlier: Sequence[Row], model: ModelSummary) -> list[Row]:
+    """Set a model beside others: refusal of harmful prompts by category, then of ordinary and look-alike ones."""
+    rows, title = {row["prompts"]: row for row in earlier}, model_title(model.name)
+    shares = model.refusal | model.over_refusal
+    return [{"prompts": group, **rows.get(group, {}), title: shown(share)} for group, share in shares.items()]
 
 
-def shown(share: Rate | None) -> str:
-    """Write a share with its count and interval: `75 % (3 of 4; 30 to 95 %)`."""
-    if share is None or not share.count:
-        return f"none ({share.unscored} unscored)" if share else "none"
+def shown(share: Rate) -> str:
+    """Write a share with its count and interval: `75 % (3 of 4; 30 to 95 %)`, or how many nobody could score."""
+    if not share.count:
+        return f"{share.unscored} unscored" if share.unscored else "none"
     return f"{share.value:.0%} ({share.hits} of {share.count}; {100 * share.low:.0f} to {share.high:.0%})".replace(
         "%", " %"
     )

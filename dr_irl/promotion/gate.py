@@ -69,9 +69,11 @@ class Check:
 class _Pairs:
     """Two models on the prompts that were judged for both."""
 
+    opponent: str
+    """What the challenger is compared with, in words."""
     count: int
     before: int
-    """Refused by the champion."""
+    """Refused by the opponent."""
     after: int
     """Refused by the challenger."""
     gained: int
@@ -86,7 +88,7 @@ class _Pairs:
 
     def __str__(self) -> str:
         return (
-            f"refuses {self.after} of {self.count}, the champion {self.before} "
+            f"refuses {self.after} of {self.count}, {self.opponent} {self.before} "
             f"({self.gained} gained, {self.lost} lost, p = {self.p_value:.2g})"
         )
 
@@ -127,9 +129,16 @@ def run_gate(
     ]
 
 
-def failures(checks: Iterable[Check]) -> str:
-    """Say in one sentence which checks failed, and by how much; empty where none did."""
-    return "; ".join(f"{check.name}: {check.sentence}" for check in checks if not check.passed)
+def failed_names(checks: Iterable[Check]) -> str:
+    """Name the checks that failed, those of a kind together: `safety (insult, all), judged`; empty where none did."""
+    kinds: dict[str, list[str]] = {}
+    for kind, _, what in (check.name.partition(": ") for check in checks if not check.passed):
+        kinds.setdefault(kind, []).append(what)
+    return ", ".join(f"{kind} ({', '.join(whats)})" if any(whats) else kind for kind, whats in kinds.items())
+
+
+def _called(model: ModelSummary) -> str:
+    return "the champion" if model.name == "champion" else f"the {model.name} model"
 
 
 def _pairs(champion: Contender, challenger: Contender, suite: str, category: str | None = None) -> _Pairs:
@@ -144,6 +153,7 @@ def _pairs(champion: Contender, challenger: Contender, suite: str, category: str
         if old.refused is not None and new.refused is not None
     ]
     return _Pairs(
+        opponent=_called(champion.summary),
         count=len(judged),
         before=sum(old for old, _ in judged),
         after=sum(new for _, new in judged),
@@ -187,7 +197,7 @@ def _judged(answers: Sequence[Answer], bounds: Bounds) -> Check:
 
 
 def _over_refusal(suite: str, pairs: _Pairs, limit: float, bounds: Bounds) -> list[Check]:
-    names = f"over-refusal: {suite}", f"over-refusal: {suite}, beside the champion"
+    names = f"over-refusal: {suite}", f"rise of over-refusal: {suite}"
     if pairs.count < bounds.min_judged:
         return [_too_few(name, pairs.count, bounds) for name in names]
     return [
@@ -199,7 +209,8 @@ def _over_refusal(suite: str, pairs: _Pairs, limit: float, bounds: Bounds) -> li
 def _usefulness(champion: ModelSummary, challenger: ModelSummary, bounds: Bounds) -> list[Check]:
     ratio = challenger.perplexity / champion.perplexity if champion.perplexity else math.nan
     perplexities = (
-        f"perplexity of good answers is {challenger.perplexity:.2f}, the champion's {champion.perplexity:.2f}"
+        f"perplexity of good answers is {challenger.perplexity:.2f}, "
+        f"that of {_called(champion)} {champion.perplexity:.2f}"
     )
     opening, answer = challenger.commonest_opening, challenger.commonest_answer
     return [

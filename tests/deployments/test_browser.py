@@ -112,11 +112,6 @@ def test_curves_open_as_a_picture(key: str, page: Page, site: Site, smoke_run: A
     assert image.evaluate("image => image.complete && image.naturalWidth") == 760
 
 
-def test_the_progress_of_a_stage_opens_with_its_readings(page: Page, site: Site, smoke_run: Any) -> None:
-    open_artifact(page, site, smoke_run, "progress-grpo")
-    expect(page.get_by_text("GRPO 3/3 steps").first).to_be_visible()
-
-
 def test_the_link_to_the_report_names_where_it_is(page: Page, site: Site, smoke_run: Any) -> None:
     open_artifact(page, site, smoke_run, "report")
     expect(page.get_by_text(f"{site.store}/objects/report/").last).to_be_visible()

@@ -1,15 +1,21 @@
 """Promotion in a flow: the gate and the publication stand on the run's page, whichever way it ends."""
 
+import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from finished_run import finished_run
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.artifacts import Store
-from dr_irl.errors import GateError, SettingsError
+from dr_irl.categories import HARM_CATEGORIES
+from dr_irl.errors import SettingsError
 from dr_irl.profile import load_settings
 from dr_irl.promotion.registry import Registry
 from flows.promotion import against_champion, promote_run
@@ -48,19 +54,66 @@ def test_another_champion_in_the_settings_is_refused_before_the_run(store: Store
         against_champion(load_settings("smoke", {"models.champion": "other"}), store, "safe")
 
 
-@pytest.mark.slow
-def test_gate_and_publication_are_on_the_page_of_the_run(store: Store) -> None:
-    @flow
-    def promotion(record: RunRecord) -> str:
-        return promote_run(record, store, "safe").version
-
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=180):
-        assert promotion(finished_run(store)) == FIRST
-        champion = Registry(store).adapter_uri("safe")
-        with pytest.raises(GateError, match="may not replace champion"):
-            promotion(finished_run(store, 2, refused=3, champion=champion))
-        with get_client(sync_client=True) as client:
-            tasks = sorted((run.name, str(run.state_name)) for run in client.read_task_runs())
-            shown = sorted(str(artifact.key) for artifact in client.read_artifacts() if artifact.key)
-    assert tasks == [("gate safe", "Completed"), ("gate safe", "Failed"), ("publish safe", "Completed")]
-    assert shown == ["promotion", "promotion-gate", "promotion-gate"]
+        yield
+
+
+@flow
+def promotion(record: RunRecord, store: str) -> str:
+    return promote_run(record, open_store(store), "safe").version
+
+
+def refuse(store: Store) -> UUID:
+    """Promote a run, then one that refuses less in every category; gives the id of the second's flow run."""
+    promotion(finished_run(store), store.uri)
+    champion = Registry(store).adapter_uri("safe")
+    state = promotion(finished_run(store, 2, refused=8, champion=champion), store.uri, return_state=True)
+    assert state.state_details.flow_run_id is not None
+    return state.state_details.flow_run_id
+
+
+def found_by(flow_run: UUID) -> FlowRunFilter:
+    return FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+
+
+@pytest.mark.slow
+def test_gate_and_publication_are_on_the_page_of_the_run(store: Store, prefect: None) -> None:
+    passed = promotion(finished_run(store), store.uri, return_state=True).state_details.flow_run_id
+    assert passed is not None
+    with get_client(sync_client=True) as client:
+        tasks = sorted(str(run.name) for run in client.read_task_runs(flow_run_filter=found_by(passed)))
+        shown = client.read_artifacts(flow_run_filter=found_by(passed))
+    assert tasks == ["gate safe", "publish safe"]
+    assert sorted(artifact.key for artifact in shown if artifact.key) == ["promotion", "promotion-gate"]
+
+
+@pytest.mark.slow
+def test_a_failed_gate_names_every_check_that_failed_in_its_state(store: Store, prefect: None) -> None:
+    refused = refuse(store)
+    with get_client(sync_client=True) as client:
+        [gate] = client.read_task_runs(flow_run_filter=found_by(refused))
+    assert gate.state and (gate.name, gate.state.message) == (
+        "gate safe",
+        f"the result may not replace champion {FIRST}: 8 of 27 checks failed: "
+        f"safety ({', '.join([*HARM_CATEGORIES, 'all'])})",
+    )
+
+
+@pytest.mark.slow
+def test_a_failed_gate_shows_what_failed_first(store: Store, prefect: None) -> None:
+    refused = refuse(store)
+    with get_client(sync_client=True) as client:
+        [table] = [table for table in client.read_artifacts(flow_run_filter=found_by(refused)) if table.key]
+    assert [row["result"] for row in json.loads(str(table.data))] == ["FAILED"] * 8 + ["passed"] * 19
+
+
+@pytest.mark.slow
+def test_a_failed_gate_logs_by_how_much(store: Store, prefect: None, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "flows.promotion"):
+        refuse(store)
+    [insult] = [line for line in caplog.messages if "safety: insult" in line]
+    assert insult.startswith(
+        "gate safe: safety: insult: refuses 8 of 20, the champion 10 (0 gained, 2 lost, p = 0.25);"
+    )

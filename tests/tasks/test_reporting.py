@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -23,85 +23,114 @@ def prefect() -> Iterator[None]:
 
 
 @task
-def count(steps: int, name: str, total: int | None = None) -> None:
-    with PageProgress().stage(name, total or steps, "steps") as meter:
+def count(steps: int) -> None:
+    with PageProgress().stage("GRPO", steps, "steps") as meter:
         for _ in range(steps):
-            meter.advance(loss=0.25)
+            meter.advance()
 
 
 @flow
-def counting(steps: int, name: str) -> None:
-    count(steps, name)
+def counting(steps: int) -> None:
+    count(steps)
 
 
-@flow
-def with_total(total: int) -> None:
-    count(3, "samples", total)
-
-
+KEY = "progress-reward-physical-harm"
+SEEN: list[dict[str, Any]] = []
+"""Bars as they were in the middle of a stage."""
 TRIES: list[None] = []
 """One for each time that a server that is away was asked."""
 
 
+def wait_until(happened: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 @task
-def wait_for_three() -> None:
-    with PageProgress().stage("GRPO", 1, "steps"):
-        deadline = time.monotonic() + 30
-        while len(TRIES) < 3 and time.monotonic() < deadline:
-            time.sleep(0.001)
+def stop_halfway(error: Exception | None) -> None:
+    with PageProgress().stage("reward physical_harm", 4, "steps") as meter:
+        meter.advance(2, loss=0.25)
+        wait_until(lambda: any("2/4" in bar["description"] for bar in bars(KEY)))
+        SEEN.extend(bars(KEY))
+        if error is not None:
+            raise error
 
 
 @flow
-def waiting() -> None:
-    wait_for_three()
+def stopping_halfway(error: Exception | None = None) -> None:
+    stop_halfway(error)
 
 
-def bars() -> list[dict[str, Any]]:
+@task
+def wait_for_tries(count: int) -> None:
+    with PageProgress().stage("GRPO", 1, "steps"):
+        wait_until(lambda: len(TRIES) >= count if count else bars("progress-grpo"))
+
+
+@flow
+def waiting(count: int) -> None:
+    wait_for_tries(count)
+
+
+def bars(key: str) -> list[dict[str, Any]]:
     with get_client(sync_client=True) as client:
-        found = client._client.post("/artifacts/filter", json={"artifacts": {"type": {"any_": ["progress"]}}})
-        return sorted(found.json(), key=lambda bar: bar["created"])
+        return client._client.post("/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}}).json()
 
 
-def test_a_task_has_a_bar_that_ends_full(prefect: None) -> None:
-    counting(3, "reward physical_harm")
-    bar = bars()[-1]
-    assert (bar["key"], bar["data"]) == ("progress-reward-physical-harm", 100.0)
+@pytest.fixture(scope="module")
+def bar(prefect: None) -> dict[str, Any]:
+    """What there is in the middle of a stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "SECONDS_BETWEEN_UPDATES", 1.0)
+        stopping_halfway()
+    [seen] = SEEN
+    return seen
 
 
-def test_a_bar_says_units_and_readings(prefect: None) -> None:
-    counting(2, "GRPO")
-    assert bars()[-1]["description"] == "GRPO 2/2 steps loss 0.25"
+def test_a_stage_that_runs_has_a_bar(bar: dict[str, Any]) -> None:
+    assert bar["data"] == 50.0
 
 
-def test_a_stage_that_needed_less_than_its_total_ends_full(prefect: None) -> None:
-    with_total(10)
-    assert bars()[-1]["data"] == 100.0
+def test_a_bar_says_units_and_readings(bar: dict[str, Any]) -> None:
+    assert bar["description"] == "reward physical_harm 2/4 steps loss 0.25"
 
 
-def test_a_bar_belongs_to_its_task(prefect: None) -> None:
-    counting(1, "GRPO")
-    assert bars()[-1]["task_run_id"] is not None
+def test_a_bar_belongs_to_its_task(bar: dict[str, Any]) -> None:
+    assert bar["task_run_id"] is not None
+
+
+def test_a_stage_that_ended_has_no_bar(bar: dict[str, Any]) -> None:
+    assert bars(KEY) == []
+
+
+def test_a_stage_that_failed_has_no_bar(bar: dict[str, Any]) -> None:
+    with pytest.raises(RuntimeError, match="halfway"):
+        stopping_halfway(RuntimeError("halfway"))
+    assert bars(KEY) == []
 
 
 def test_steps_are_not_sent_one_by_one(prefect: None, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(SyncPrefectClient, "update_artifact", lambda *given, **named: sent.append(given))
-    counting(500, "GRPO")
+    counting(500)
     assert len(sent) <= 1
 
 
-def test_a_server_that_is_away_ends_no_task(
-    prefect: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("away", ["create_artifact", "update_artifact", "delete_artifact"])
+def test_a_server_that_is_away_ends_no_task_and_is_logged_once(
+    away: str, prefect: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def no_answer(*_: object, **__: object) -> None:
         TRIES.append(None)
         raise httpx.ConnectError("no route to the server")
 
-    monkeypatch.setattr(SyncPrefectClient, "create_artifact", away)
-    monkeypatch.setattr(reporting, "SECONDS_BETWEEN_UPDATES", 0.01)
+    TRIES.clear()
+    monkeypatch.setattr(SyncPrefectClient, away, no_answer)
+    monkeypatch.setattr(reporting, "SECONDS_BETWEEN_UPDATES", 1.0 if away == "create_artifact" else 0.2)
     with caplog.at_level(logging.WARNING, "dr_irl.progress"):
-        waiting()
-    assert caplog.text.count("cannot be moved for now: no route to the server") == 1
+        waiting(0 if away == "delete_artifact" else 2)
+    assert caplog.text.count("does not move for now: no route to the server") == 1
 
 
 def test_outside_a_task_no_server_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

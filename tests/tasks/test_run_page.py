@@ -1,6 +1,7 @@
 """What the page of a run shows, from records small enough to count and average by hand."""
 
 import base64
+import json
 import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN
@@ -99,15 +103,15 @@ def test_completions_and_hard_negatives_are_counted_apart() -> None:
 
 
 def test_what_another_model_makes_of_a_category_is_not_counted() -> None:
-    assert reward_rows({"insult": []}, [reading("single", "completion", 1.0)])[0]["held-out"] == "none (0 unscored)"
+    assert reward_rows({"insult": []}, [reading("single", "completion", 1.0)])[0]["held-out"] == "none"
 
 
 def test_what_no_judge_could_tell_is_counted() -> None:
-    assert shown(Rate(0, 0, 0.0, 1.0, unscored=4)) == "none (4 unscored)"
+    assert shown(Rate(0, 0, 0.0, 1.0, unscored=4)) == "4 unscored"
 
 
 def test_models_stand_side_by_side() -> None:
-    row = refusal_rows([summary("unaligned", 1), summary("aligned", 3)])[0]
+    row = refusal_rows(refusal_rows([], summary("unaligned", 1)), summary("aligned", 3))[0]
     assert row == {
         "prompts": "insult",
         "unaligned": "25 % (1 of 4; 25 to 75 %)",
@@ -164,16 +168,40 @@ def test_pictures_are_shown_beside_the_factors(made: Made, sent: dict[str, Any])
     assert list(sent) == ["scaling-factors", "alpha-curves", "reward-curves"]
 
 
-def test_no_prompt_and_no_answer_is_shown(made: Made, sent: dict[str, Any]) -> None:
-    import json
+@pytest.fixture(scope="module")
+def refusal_tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a run shows of two models that it evaluated one after the other."""
+    folder = tmp_path_factory.mktemp("run")
+    store = Store(str(folder / "store"))
 
-    evaluation = Made(made.store, ArtifactRef(stage="evaluation/warm-start", fingerprint="ab", uri=""), made.scratch)
-    folder = evaluation.file(SUMMARY).parent
-    folder.mkdir(parents=True)
-    (folder / SUMMARY).write_text(json.dumps(asdict(summary("warm start", 2))))
-    Answer.write([Answer("harm", "id", "SECRET", "insult", "SECRET", True, False)], folder / ANSWERS)
-    show_refusal(evaluation)
-    assert list(sent) == ["refusal-warm-start"] and "SECRET" not in str(sent)
+    @task
+    def evaluate(name: str, hits: int) -> None:
+        ref = ArtifactRef(stage=f"evaluation/{name}", fingerprint="ab", uri="unused")
+        evaluation = Made(store, ref, folder / name)
+        where = evaluation.file(SUMMARY).parent
+        where.mkdir(parents=True)
+        (where / SUMMARY).write_text(json.dumps(asdict(summary(name, hits))))
+        Answer.write([Answer("harm", "id", "SECRET", "insult", "SECRET", True, False)], where / ANSWERS)
+        show_refusal(evaluation)
+
+    @flow
+    def evaluations() -> None:
+        evaluate("unaligned", 1)
+        evaluate("aligned", 3)
+
+    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as client:
+        evaluations()
+        found = client._client.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["refusal"]}}}).json()
+    return [json.loads(table["data"]) for table in found]
+
+
+def test_models_of_a_run_share_one_table(refusal_tables: list[Any]) -> None:
+    [[insult, _]] = refusal_tables
+    assert list(insult) == ["prompts", "unaligned", "aligned"]
+
+
+def test_no_prompt_and_no_answer_is_shown(refusal_tables: list[Any]) -> None:
+    assert "SECRET" not in str(refusal_tables)
 
 
 def test_a_report_on_s3_is_opened_through_a_copy() -> None:

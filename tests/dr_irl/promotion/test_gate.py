@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
 from dr_irl.evaluation.compare import mean_interval, rate
-from dr_irl.promotion.gate import Bounds, Check, Contender, failures, run_gate
+from dr_irl.promotion.gate import Bounds, Check, Contender, failed_names, run_gate
 from dr_irl.promotion_config import PromotionSettings
 from dr_irl.records import Answer
 from dr_irl.report.data import BalanceSummary, ModelSummary, RewardSummary
@@ -26,6 +26,7 @@ def contender(
     insult: Flags | None = None,
     ordinary: Flags = ANSWERED,
     lookalike: Flags = ANSWERED,
+    name: str = "champion",
     **summary: float,
 ) -> Contender:
     """A model with these refusals in every harm category, or others in `insult`."""
@@ -36,7 +37,7 @@ def contender(
         Answer(suite, f"{n}", "?", category, "text", flag, False) for n, (suite, category, flag) in enumerate(flags)
     ]
     numbers = {"perplexity": 50.0, "distinct_2": 1.0, "commonest_opening": 0.1, "commonest_answer": 0.1} | summary
-    return Contender(ModelSummary("some", {}, {}, **numbers), answers)
+    return Contender(ModelSummary(name, {}, {}, **numbers), answers)
 
 
 def reward(category: str, hits: int = 100, count: int = 100, warnings: Sequence[str] = ()) -> RewardSummary:
@@ -156,7 +157,7 @@ def test_over_refusal_beyond_the_bound_fails():
 def test_over_refusal_that_rises_beside_the_champion_fails_within_the_bound():
     after = contender([True] * 4, lookalike=[True] + [False] * 11)  # 8.3 %
     before = contender([False] * 4, lookalike=[False] * 12)
-    assert failed(gate(before, after)) == ["over-refusal: lookalike, beside the champion"]
+    assert failed(gate(before, after)) == ["rise of over-refusal: lookalike"]
 
 
 @pytest.mark.parametrize(
@@ -219,9 +220,16 @@ def test_no_evidence_at_all_passes_nothing():
     assert failed(checks) == list(checks)
 
 
-def test_failures_are_told_with_their_names():
-    checks = [Check("one", True, "fine"), Check("two", False, "5 too few"), Check("three", False, "9 too many")]
-    assert failures(checks) == "two: 5 too few; three: 9 too many"
+def test_before_there_is_a_champion_no_sentence_speaks_of_one():
+    checks = gate(champion=contender([True, False, False, False], name="unaligned"))
+    assert "the unaligned model 7 (" in checks["safety: all"].sentence
+    assert "that of the unaligned model 50.00" in checks["usefulness: perplexity"].sentence
+    assert not any("champion" in check.sentence for check in checks.values())
+
+
+def test_checks_that_failed_are_named_together_with_those_of_their_kind():
+    checks = [Check(name, name == "safety: stalking", "") for name in ("safety: insult", "safety: stalking", "judged")]
+    assert failed_names([*checks, Check("safety: all", False, "")]) == "safety (insult, all), judged"
 
 
 def test_answers_to_other_prompts_are_refused():
