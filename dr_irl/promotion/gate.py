@@ -134,7 +134,7 @@ def failed_names(checks: Iterable[Check]) -> str:
     kinds: dict[str, list[str]] = {}
     for kind, _, what in (check.name.partition(": ") for check in checks if not check.passed):
         kinds.setdefault(kind, []).append(what)
-    return ", ".join(f"{kind} ({', '.join(whats)})" if any(whats) else kind for kind, whats in kinds.items())
+    return ", ".join(f"{kind} ({', '.join(parts)})" if any(parts) else kind for kind, parts in kinds.items())
 
 
 def _called(model: ModelSummary) -> str:
