@@ -53,7 +53,7 @@ def measure_warm_runs(store: str, profile: str, scratch: Path) -> dict[str, Any]
     with prefect_server(environment) as url:
         watched = [timed(command, environment | {"PREFECT_API_URL": url}) for _ in range(ROUNDS)]
     code = (
-        "import time; start = time.perf_counter(); from flows.launch import _all_in_store; "
+        "import time; start = time.perf_counter(); from flows.commands.launch import _all_in_store; "
         f"assert _all_in_store({profile!r}, {{}}, {store!r}, {{}}) is not None; print(time.perf_counter() - start)"
     )
     planning = [float(subprocess.check_output([sys.executable, "-c", code], env=environment)) for _ in range(ROUNDS)]

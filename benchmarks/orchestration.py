@@ -34,7 +34,7 @@ def run_directly(store_uri: str) -> None:
     from dr_irl.artifacts import ArtifactRef
     from dr_irl.profile import load_settings
     from flows.dag import Node, build_dag
-    from flows.runners import STAGES_AT_ONCE
+    from flows.runners.running import STAGES_AT_ONCE
     from tasks.caching import import_maker
     from tasks.opening import open_store
 

@@ -22,7 +22,7 @@ from dr_irl.report.data import ModelSummary
 from flows.dag import build_dag, select
 from flows.pipeline import align
 from flows.run_names import run_name
-from flows.runners import Runner, running_on
+from flows.runners.running import Runner, running_on
 from tasks.contents import ANSWERS, read_summary
 from tasks.failures import ending_in_a_sentence
 from tasks.opening import open_store

@@ -27,12 +27,12 @@ from typing import Annotated, Literal
 import typer
 
 from dr_irl.errors import DrIrlError
-from flows.doctor_cli import app as doctor_app
-from flows.measuring_cli import app as measuring_app
-from flows.options import Assignments, Debug, Profile, StoreOption
-from flows.quiet import quieten
-from flows.registry_cli import app as registry_app
-from flows.store_cli import app as store_app
+from flows.commands.doctor import app as doctor_app
+from flows.commands.measuring import app as measuring_app
+from flows.commands.options import Assignments, Debug, Profile, StoreOption
+from flows.commands.quiet import quieten
+from flows.commands.registry import app as registry_app
+from flows.commands.store import app as store_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
@@ -81,7 +81,7 @@ def run(
 ) -> None:
     """Align a model: run the whole DAG, from the sources to the report, or a part of it."""
     from dr_irl.profile import load_settings, parse_overrides
-    from flows.preview import preview
+    from flows.commands.preview import preview
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)
@@ -89,7 +89,7 @@ def run(
     if dry_run:
         return
     quieten(debug)
-    from flows.launch import launch
+    from flows.commands.launch import launch
 
     part = {"from_stage": from_stage, "refresh": refresh, "only": only}
     options = {"promote": promote, "runner": runner}
@@ -112,9 +112,9 @@ def plan(
     settings = load_settings(profile, parse_overrides(assignments or []))
     quieten(debug)
     from dr_irl.artifacts import Store as ArtifactStore
+    from flows.commands.terminal import print_plan
     from flows.dag import build_dag, select
     from flows.plan import plan_run
-    from flows.terminal import print_plan
 
     dag = build_dag(settings)
     selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
@@ -152,7 +152,7 @@ def chat(
 ) -> None:
     """Ask the unaligned and the aligned model the same thing."""
     quieten(debug)
-    from flows.terminal import BestOf, chat_with
+    from flows.commands.terminal import BestOf, chat_with
 
     best = BestOf.checked(best_of, temperature, category)
     prompts = [prompt] if prompt is not None else (line.strip() for line in sys.stdin)
@@ -178,7 +178,7 @@ def score(
 ) -> None:
     """Score answers (columns `prompt`, `response`, `category`): the same rows, with `reward` and `cut`."""
     quieten(debug)
-    from flows.scoring import PanelChoice, score_rows
+    from flows.commands.scoring import PanelChoice, score_rows
 
     score_rows(file, output, PanelChoice(panel, run_id, store), category=category, device=device)
 

@@ -17,7 +17,7 @@ from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
 from flows.run_names import run_name
-from flows.runners import Runner, running_on
+from flows.runners.running import Runner, running_on
 from tasks.caching import ArtifactKey, import_maker, stage_task
 from tasks.failures import ending_in_a_sentence
 from tasks.interruption import stopping_on_signals

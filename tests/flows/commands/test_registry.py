@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from dr_irl.artifacts import Store
 from dr_irl.errors import GateError, UserError
 from dr_irl.promotion.hub import require_uploadable
-from flows.registry_cli import app
+from flows.commands.registry import app
 from tasks.opening import open_store
 
 FIRST, SECOND = "20261130-030001-00000001", "20261130-030002-00000002"
@@ -110,7 +110,7 @@ def test_a_damaged_version_is_found_by_its_hash(two: Store) -> None:
 
 def test_looking_and_going_back_load_neither_torch_nor_prefect(tmp_path: Path) -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from flows.registry_cli import app; "
+        "import sys; from typer.testing import CliRunner; from flows.commands.registry import app; "
         "CliRunner().invoke(app, ['models', '--store', sys.argv[1]]); "
         "CliRunner().invoke(app, ['rollback', 'safe', '--store', sys.argv[1]]); "
         "print([name for name in ('torch', 'prefect', 'scipy') if name in sys.modules])"

@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect_ray.context import remote_options
 from prefect_ray.task_runners import PrefectRayFuture, RayTaskRunner
 
-from flows.gpus import check_gpus_here, gpus_needed
+from flows.runners.gpus import check_gpus_here, gpus_needed
 from tasks.worker_process import prepare_ray_worker
 
 

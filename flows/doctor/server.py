@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from flows.doctor import Check
+from flows.doctor.machine import Check
 
 DEPLOYMENTS = ("train/train", "retrain/retrain", "evaluate/evaluate", "ablate/ablate")
 AUTOMATIONS = ("dr-irl-silent-run", "dr-irl-lost-run")

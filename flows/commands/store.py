@@ -9,7 +9,7 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
-from flows.options import StoreOption
+from flows.commands.options import StoreOption
 from flows.record import forget_run, load_run, run_ids
 from tasks.opening import look_into, open_store
 

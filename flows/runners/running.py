@@ -65,7 +65,7 @@ def _terminate_children() -> None:
 
 def _dask() -> Started:
     _check_installed("dask")
-    from flows.on_dask import DaskStages
+    from flows.runners.on_dask import DaskStages
 
     runner = DaskStages.from_environment(STAGES_AT_ONCE)
     return runner, runner.stop
@@ -73,7 +73,7 @@ def _dask() -> Started:
 
 def _ray() -> Started:
     _check_installed("ray")
-    from flows.on_ray import RayStages
+    from flows.runners.on_ray import RayStages
 
     runner = RayStages.from_environment(STAGES_AT_ONCE)
     return runner, runner.stop

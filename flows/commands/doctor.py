@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import Profile, StoreOption
-from flows.quiet import silenced
+from flows.commands.options import Profile, StoreOption
+from flows.commands.quiet import silenced
 
 if TYPE_CHECKING:
-    from flows.doctor import Check
+    from flows.doctor.machine import Check
 
 app = typer.Typer()
 _MARKS = {"passed": "ok", "failed": "FAILED", "unknown": "?"}
@@ -29,8 +29,8 @@ def doctor(
     """Check server, pool, worker, store, credentials, models, disk and versions; exit status 2 unless all is well."""
     with silenced():  # the checks say what is wrong; what libraries log beside them would only repeat it
         from dr_irl.profile import load_settings
-        from flows.doctor import examine_machine
-        from flows.doctor_server import examine_server
+        from flows.doctor.machine import examine_machine
+        from flows.doctor.server import examine_server
 
         checks = itertools.chain(examine_machine(load_settings(profile, {}), store), examine_server(pool))
         well = _print_json(checks) if as_json else _print_lines(checks)

@@ -19,15 +19,15 @@ import pytest
 from dr_irl.config import Settings
 from dr_irl.errors import UserError
 from dr_irl.profile import load_settings
-from flows.gpus import check_gpus_here, gpus_needed
-from flows.runners import running_on
+from flows.runners.gpus import check_gpus_here, gpus_needed
+from flows.runners.running import running_on
 
 FLOW = """
 import json, sys
 from prefect import flow
 from dr_irl.profile import load_settings
 from flows.pipeline import align
-from flows.runners import running_on
+from flows.runners.running import running_on
 from tasks.opening import open_store
 from tasks.worker_process import log_at_info
 

@@ -19,9 +19,9 @@ import pytest
 from dr_irl.artifacts import Store
 from dr_irl.errors import ModelError, UserError
 from dr_irl.reward.panel import RewardPanel
+from flows.commands.scoring import PanelChoice, score_rows
+from flows.commands.terminal import BestOf
 from flows.record import RunRecord, finish_run, load_run
-from flows.scoring import PanelChoice, score_rows
-from flows.terminal import BestOf
 
 DR_IRL = str(Path(sys.executable).with_name("dr-irl"))
 ROWS = [

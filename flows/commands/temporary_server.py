@@ -33,7 +33,7 @@ class TemporaryServer:
         self.api = f"http://127.0.0.1:{port}/api"
         # Nothing is ever written into the pipe. It breaks when this process ends, and that is what ends the server.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.temporary_server", str(port)],
+            [sys.executable, "-P", "-m", "flows.commands.temporary_server", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -8,11 +8,11 @@ from typing import Any
 
 from dr_irl.artifacts import ArtifactRef
 from dr_irl.profile import load_settings
+from flows.commands.temporary_server import TemporaryServer
+from flows.commands.terminal import print_artifacts, print_result
 from flows.dag import build_dag, select
 from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
-from flows.temporary_server import TemporaryServer
-from flows.terminal import print_artifacts, print_result
 from tasks.opening import open_store
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from dr_irl.profile import load_settings
-from flows.preview import preview
+from flows.commands.preview import preview
 
 
 def test_the_plan_counts_the_completions_that_will_be_sampled() -> None:
@@ -19,7 +19,7 @@ def test_the_plan_without_a_limit_counts_every_training_prompt() -> None:
 
 def test_the_plan_needs_no_heavy_import() -> None:
     code = (
-        "import sys; from dr_irl.profile import load_settings; from flows.preview import preview; "
+        "import sys; from dr_irl.profile import load_settings; from flows.commands.preview import preview; "
         "preview(load_settings('demo'), 'store'); print({'torch', 'prefect', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

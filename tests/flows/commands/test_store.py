@@ -11,8 +11,8 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.errors import UserError
 from dr_irl.profile import load_settings
 from dr_irl.records import Completion
+from flows.commands.store import app
 from flows.record import finish_run
-from flows.store_cli import app
 
 
 @pytest.fixture

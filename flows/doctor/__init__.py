@@ -1,0 +1,1 @@
+"""Is everything there that a run needs, and what to do about what is not."""

@@ -1,0 +1,1 @@
+"""What builds the stages of a run: threads, processes, or a cluster."""
