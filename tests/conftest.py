@@ -22,6 +22,7 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+@pytest.hookimpl(tryfirst=True)  # or xdist looks for the groups before they are there, and spreads the tests of a file
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep in one process what shares fixtures: the tests of a file, and all that use the one deployed site."""
     for item in items:
