@@ -26,10 +26,10 @@ demo: $(STAMP) ## align the embedded 135M model: the whole DAG, minutes on two c
 	$(BIN)/dr-irl run --profile demo --output out
 
 test: $(STAMP) ## run the tests, without those marked slow
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES)
 
 test-slow: $(STAMP) ## run the tests that take minutes: PostgreSQL, Prefect, S3, a worker, a browser, kills
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) -m slow
 
 check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/ruff check .

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -22,12 +24,20 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-@pytest.hookimpl(tryfirst=True)  # or xdist looks for the groups before they are there, and spreads the tests of a file
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares fixtures: the tests of a file, and all that use the one deployed site."""
-    for item in items:
-        group = "site" if "site" in getattr(item, "fixturenames", ()) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFile(LoadScopeScheduling):
+    """Keeps in one process what shares fixtures: the tests of a file, and all that use the one deployed site.
+
+    xdist's own groups (`loadgroup`) have no effect with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return "site" if "deployments/site/" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Distribute tests so that no fixture is made twice."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
