@@ -1,5 +1,7 @@
 """What can go wrong for reasons a user can mend. Anything else is a defect and shows a traceback."""
 
+import signal
+
 
 class DrIrlError(Exception):
     """Raised when a run cannot go on; the message says what, where, what is allowed and what to do."""
@@ -54,7 +56,17 @@ class GateError(DrIrlError):
 class InterruptedRunError(DrIrlError):
     """Raised when a run was asked to stop, and did so at the next step."""
 
-    exit_status = 143  # 128 + SIGTERM
+    exit_status = 128 + signal.SIGTERM
+
+    @classmethod
+    def by_signal(cls, number: int) -> "InterruptedRunError":
+        """Say what a signal did to a run and what to do next; the exit status is what a shell makes of the signal."""
+        how = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+        error = cls(
+            f"{how}; finished stages and the last checkpoint are in the store, the same command goes on from there"
+        )
+        error.exit_status = 128 + number
+        return error
 
 
 class StageTimeoutError(DrIrlError):

@@ -26,7 +26,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dr_irl.errors import DrIrlError
+from dr_irl.errors import DrIrlError, InterruptedRunError
 from flows.commands.doctor import app as doctor_app
 from flows.commands.measuring import app as measuring_app
 from flows.commands.options import Assignments, Debug, Profile, StoreOption
@@ -208,15 +208,11 @@ def main() -> None:
 
 def _say_why(error: BaseException, debug: bool) -> int | None:
     """Say in a sentence what ended the command; returns its exit status, or None where there is no such sentence."""
-    from tasks.interruption import how_it_ended  # it imports Prefect, which most commands do without
-
     if _terminated.is_set():  # whatever the handler's exception has become on its way
-        typer.echo(f"dr-irl: {how_it_ended(signal.SIGTERM)}", err=True)
-        return 128 + signal.SIGTERM
+        error = InterruptedRunError.by_signal(signal.SIGTERM)
     if isinstance(error, SystemExit) and error.code == 128 + signal.SIGINT:  # so Typer answers Ctrl-C
-        typer.echo(f"dr-irl: {how_it_ended(signal.SIGINT)}", err=True)
-        return 128 + signal.SIGINT
-    if isinstance(error, DrIrlError) and not debug:
+        error = InterruptedRunError.by_signal(signal.SIGINT)
+    if isinstance(error, DrIrlError) and (not debug or isinstance(error, InterruptedRunError)):
         typer.echo(f"dr-irl: {error}", err=True)
         return error.exit_status
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not debug:

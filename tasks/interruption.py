@@ -17,8 +17,6 @@ from prefect.utilities.engine import is_prefect_sigterm_handler_installed
 from dr_irl.errors import InterruptedRunError, StageTimeoutError
 from dr_irl.progress import Meter, Progress
 
-_GOES_ON = "finished stages and the last checkpoint are in the store, the same command goes on from there"
-
 _asked_by: list[int] = []
 """The signal that asked this process to stop, once one has."""
 
@@ -81,9 +79,7 @@ def stop_if_requested() -> None:
         InterruptedRunError: it was.
     """
     for number in _signals():
-        error = InterruptedRunError(how_it_ended(number))
-        error.exit_status = 128 + number
-        raise error
+        raise InterruptedRunError.by_signal(number)
 
 
 def stop_if_overdue(so_far: str) -> None:
@@ -97,11 +93,6 @@ def stop_if_overdue(so_far: str) -> None:
             f"stage {limit.stage} was stopped at {so_far}: it took more than limits.stage_minutes allows it, "
             f"{limit.minutes:g} minutes; allow it more, and the same command goes on from the last checkpoint"
         )
-
-
-def how_it_ended(number: int) -> str:
-    """Say what a signal did to a run, and what to do next."""
-    return f"{'interrupted' if number == signal.SIGINT else 'stopped by SIGTERM'}; {_GOES_ON}"
 
 
 @contextmanager

@@ -20,6 +20,12 @@ def test_the_method_imports_with_prefect_blocked() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_that_runs_nothing_imports_no_prefect() -> None:
+    code = "import sys; sys.modules['prefect'] = None; sys.argv[0] = 'dr-irl'; from flows.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_no_committed_file_names_an_index_host_or_a_home_folder() -> None:
     forbidden = re.compile("py" + r"pi\.org|files\.pythonhosted|registry\.npmjs|/ro" + "ot/|/wo" + "rk/")
     named = [

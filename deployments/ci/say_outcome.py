@@ -33,9 +33,9 @@ def outcome(run_id: UUID) -> list[str]:
             limit=1,
         )
     state = ": ".join(part for part in (run.state.name, run.state.message) if part) if run.state else "unknown"
-    # A link's text is the address in the store; what it leads to is what a browser can open of it.
-    link = re.match(r"\[(.+)\]\(", str(found[0].data)) if found else None
-    report = link[1] if link else "none; the run ended before it was written"
+    # The page begins with the address in the store, as the text of a link or, where a browser cannot open it, as code.
+    address = re.match(r"\[(.+)\]\(|`(.+)`", str(found[0].data)) if found else None
+    report = address[1] or address[2] if address else "none; the run ended before it was written"
     return [f"state:  {state}", f"run:    {url_for(run)}", f"report: {report}"]
 
 

@@ -29,14 +29,17 @@ class Watched:
 
     command: subprocess.CompletedProcess[str]
     run_id: str
+    records: set[str]
+    """What it added to the records of runs in the store."""
 
 
 @pytest.fixture(scope="session")
 def smoke_run(site: Site) -> Watched:
     """Run the `train` deployment on the smoke profile."""
+    before = set(site.keys("runs"))
     command = site.watch("train/train", profile="smoke")
     assert command.returncode == 0, command.stdout + command.stderr
-    return Watched(command, site.newest_run()["id"])
+    return Watched(command, site.newest_run()["id"], set(site.keys("runs")) - before)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,6 @@ def killed(site: Site, terminated: LongRun) -> LongRun:
 def finished(site: Site, killed: LongRun) -> LongRun:
     """The same run, started again by a new worker, to its end."""
     site.start_worker()
-    run = start_long_run(site, OFTEN, resumed=True)
+    run = start_long_run(site, NEVER, resumed=True)  # a checkpoint takes longer than a step
     site.wait(run.run_id)
     return run

@@ -16,7 +16,7 @@ Refused = dict[str, CompletedProcess[str]]
 
 
 def test_a_watched_run_leaves_its_record_in_the_store(site: Site, smoke_run: Any) -> None:
-    [key] = site.keys("runs")
+    [key] = smoke_run.records
     assert json.loads(site.read(key))["settings"]["profile"] == "smoke"
 
 
