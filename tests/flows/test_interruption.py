@@ -18,14 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.timeout(1800)  # on a slow machine every one of the many runs takes half a minute
+pytestmark = pytest.mark.timeout(3600)  # on a slow machine every one of the many runs takes half a minute
 
 # Long enough to be hit in the middle, with a checkpoint every now and then.
 STEPS = {"warm_start.steps": 60, "reward.epochs": 20, "reward.patience": 20, "grpo.steps": 100}
 OFTEN = {"warm_start.checkpoint_every": 5, "reward.checkpoint_every": 2, "grpo.checkpoint_every": 5}
 TRAINED = ["warm-start", "reward", "grpo"]
-CHAINS = 1
-"""How many times all points are gone through, each at other random times; more find more, at some minutes each."""
+SEEDS = [1, 2]
 POINTS = [
     ("sources", "leases"),
     ("route", "leases"),
@@ -125,7 +124,7 @@ def chains(
         return chain
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(kill_all_along, range(CHAINS)))
+        return list(pool.map(kill_all_along, SEEDS))
 
 
 @pytest.mark.slow
@@ -134,8 +133,8 @@ def test_every_stage_was_killed_at_least_once(chains: list[Chain]) -> None:
 
 
 @pytest.mark.slow
-def test_most_runs_were_killed_while_they_built_something(chains: list[Chain]) -> None:
-    assert sum(len(chain.hits) for chain in chains) >= 0.75 * CHAINS * len(POINTS)
+def test_thirty_runs_were_killed_while_they_built_something(chains: list[Chain]) -> None:
+    assert sum(len(chain.hits) for chain in chains) >= 30
 
 
 @pytest.mark.slow
