@@ -21,6 +21,7 @@ from flows.runners.running import Runner, running_on
 from tasks.caching import ArtifactKey, import_maker, stage_task
 from tasks.failures import ending_in_a_sentence
 from tasks.interruption import stopping_on_signals
+from tasks.machine import spare_what_stays
 from tasks.opening import open_store
 from tasks.results import result_storage
 from tasks.run_page import show_run
@@ -108,9 +109,10 @@ def align(
 
 
 def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> dict[str, ArtifactRef]:
-    for name, planned in plan_run(dag, selection, settings, store).items():
-        if planned.state != "hit":
+    if missing := [name for name, at in plan_run(dag, selection, settings, store).items() if at.state != "hit"]:
+        for name in missing:
             import_maker(dag[name].stage)
+        spare_what_stays()
     futures: dict[str, PrefectFuture[ArtifactKey]] = {}
     results = result_storage(store)
     for name in selection.nodes:
