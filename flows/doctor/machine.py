@@ -80,7 +80,9 @@ def check_versions(requirements: Sequence[str]) -> Check:
 def check_cores(threads: int) -> Check:
     """Compare the cores that this process may use with the threads that it would start."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check.that("cores", cores >= threads, f"{cores} for {threads} threads", f"--set threads={cores}")
+    return Check.that(
+        "cores", cores >= threads, f"{cores} for {threads} thread{'s' if threads > 1 else ''}", f"--set threads={cores}"
+    )
 
 
 def check_memory(told: Path = Path("/proc/meminfo")) -> Check:
