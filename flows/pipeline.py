@@ -17,14 +17,14 @@ from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
 from flows.run_names import run_name
-from flows.runners.running import Runner, running_on
+from flows.runners.running import Runner, running_on, stages_share_a_machine
 from tasks.caching import ArtifactKey, import_maker, stage_task
 from tasks.failures import ending_in_a_sentence
 from tasks.interruption import stopping_on_signals
 from tasks.machine import spare_what_stays
 from tasks.opening import open_store
 from tasks.results import result_storage
-from tasks.run_page import show_run
+from tasks.run_page import show_run, show_stage
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> di
             import_maker(dag[name].stage)
         spare_what_stays()
     futures: dict[str, PrefectFuture[ArtifactKey]] = {}
-    results = result_storage(store)
+    results, crowded = result_storage(store), stages_share_a_machine()
     for name in selection.nodes:
         node = dag[name]
         futures[name] = (
@@ -126,8 +126,12 @@ def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> di
                 {role: futures[source] for role, source in node.inputs.items()},
                 node.variant,
                 rebuild=name in selection.rebuild,
-                wait_for=[futures[earlier] for earlier in node.after if earlier in futures],
+                wait_for=[futures[earlier] for earlier in node.after if crowded and earlier in futures],
             )
         )
+    artifacts: dict[str, ArtifactRef] = {}
     # In the order of the DAG, so that the error of the stage that failed is raised, not of one that waited for it.
-    return {name: store.ref(**future.result()) for name, future in futures.items()}
+    for name, future in futures.items():
+        artifacts[name] = store.ref(**future.result())
+        show_stage(dag[name].stage, store, artifacts[name])
+    return artifacts

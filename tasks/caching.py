@@ -5,7 +5,6 @@ keys: what the store has is not built again (state `Cached` in the UI); a Prefec
 """
 
 import functools
-import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from uuid import UUID
 
 import torch
 from prefect import Task
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
@@ -32,7 +31,7 @@ from tasks.opening import open_store
 from tasks.reporting import current_progress
 from tasks.results import SERIALISER, drop_result, result_key
 from tasks.slots import slot
-from tasks.stages import Stage
+from tasks.stages import Stage, import_entry
 
 logger = logging.getLogger(__name__)
 
@@ -130,24 +129,8 @@ def stage_task(stage: Stage) -> Task[..., Any]:
         cache_key_fn=key,
         persist_result=True,
         result_serializer=SERIALISER,
-        on_completion=[_page_hook(stage)] if stage.page else [],
         **RETRIES,
     )
-
-
-def _page_hook(stage: Stage) -> Callable[[Task[..., Any], TaskRun, State[Any]], None]:
-    """Return what shows an artifact on the page of its run, built or found; Prefect logs it if that fails."""
-
-    def show_on_page(task: Task[..., Any], run: TaskRun, state: State[Any]) -> None:
-        del task, run
-        context = TaskRunContext.get()
-        assert context is not None  # hooks run in the task's context
-        store = open_store(context.parameters["store_uri"])
-        from tasks.run_page import show  # imports what only the page needs
-
-        show(_import(stage.page), store, store.ref(**state.result()))
-
-    return show_on_page
 
 
 def _identify(
@@ -166,12 +149,7 @@ def import_maker(stage: Stage) -> Make:
 
     Before tasks run in threads: two threads that import transformers at once find half of it missing.
     """
-    return cast(Make, _import(stage.make))
-
-
-def _import(entry: str) -> Callable[..., Any]:
-    module, _, name = entry.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return cast(Make, import_entry(stage.make))
 
 
 def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild: bool) -> str:

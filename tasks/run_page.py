@@ -1,10 +1,12 @@
 """What a stage shows on the page of its run, whether it was built or found: tables and curves, never texts.
 
-Each function is given what a stage made. Keys of artifacts are the same in every run, so that the page of a key shows
-how it changes from run to run.
+Each function is given what a stage made. The flow calls them, one after the other in the order of the DAG, wherever the
+stages are built. Keys of artifacts are the same in every run, so that the page of a key shows how it changes from run
+to run.
 """
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import object_key
@@ -37,6 +39,9 @@ from tasks.contents import (
     read_summary,
 )
 from tasks.curves import Curves, draw_curves
+from tasks.stages import Stage, import_entry
+
+logger = logging.getLogger(__name__)
 
 Row = Mapping[str, str | int | float]
 Record = TypeVar("Record", StepRecord, ScalingRecord)
@@ -67,10 +72,15 @@ class Made:
         return {name: Made(self.store, self.store.ref(name, print_), self.scratch) for name, print_ in made.items()}
 
 
-def show(page: Callable[[Made], None], store: Store, ref: ArtifactRef) -> None:
-    """Show an artifact on the page of the run that this is called in."""
-    with TemporaryDirectory(prefix="dr-irl-page-") as scratch:
-        page(Made(store, ref, Path(scratch)))
+def show_stage(stage: Stage, store: Store, ref: ArtifactRef) -> None:
+    """Show an artifact on the page of the flow run that calls this; a page that fails is logged and ends no run."""
+    if not stage.page:
+        return
+    try:
+        with TemporaryDirectory(prefix="dr-irl-page-") as scratch:
+            import_entry(stage.page)(Made(store, ref, Path(scratch)))
+    except Exception:
+        logger.exception("%s %s is built, but could not be shown on the page of the run", ref.stage, ref.fingerprint)
 
 
 def show_balance(made: Made) -> None:
@@ -116,11 +126,10 @@ def show_scaling(made: Made) -> None:
 def show_refusal(made: Made) -> None:
     """Show what a model declined, in one table with the models that the run evaluated before it."""
     model = read_summary(made.file(SUMMARY).parent)
-    context = TaskRunContext.get()
-    assert context is not None and context.task_run.flow_run_id is not None  # stages run in flows
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
     of_run = ArtifactFilter(
-        key=ArtifactFilterKey(any_=["refusal"]),
-        flow_run_id=ArtifactFilterFlowRunId(any_=[context.task_run.flow_run_id]),
+        key=ArtifactFilterKey(any_=["refusal"]), flow_run_id=ArtifactFilterFlowRunId(any_=[context.flow_run.id])
     )
     with get_client(sync_client=True) as client:
         shown_before = client.read_artifacts(artifact_filter=of_run)

@@ -4,6 +4,7 @@ Light to import: a plan needs no torch. The functions themselves are imported wh
 """
 
 import functools
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ class Stage:
     slot: str = ""
     """The global concurrency limit that a deployed run takes a slot of while it builds; none by default."""
     page: str = ""
-    """The function that shows, on the page of the run, the folder that was built, `module:name`; none by default."""
+    """The function that shows, on the page of the run, what was built or found, `module:name`; none by default."""
 
     def path(self, variant: str) -> str:
         """Return the name of one of its artifacts: `hardness`, or `reward/insult`."""
@@ -63,6 +64,12 @@ class Stage:
         fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
         source = _source(self.make, self.modules)
         return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
+
+
+def import_entry(entry: str) -> Callable[..., Any]:
+    """Import a function that a stage names, `module:name`."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @functools.cache

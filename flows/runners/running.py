@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from prefect.context import get_run_context
+from prefect.context import FlowRunContext, get_run_context
 from prefect.logging.handlers import APILogHandler
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -42,6 +42,12 @@ def running_on(runner: Runner) -> Iterator[None]:
         finally:
             if stop_requested():
                 stop()
+
+
+def stages_share_a_machine() -> bool:
+    """Tell whether this flow run's stages are all built on this machine, where some leave no core to others."""
+    context = FlowRunContext.get()
+    return context is None or getattr(context.task_runner, "address", None) is None
 
 
 Started = tuple[TaskRunner[Any], Callable[[], None]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
@@ -31,8 +31,10 @@ from tasks.run_page import (
     show_refusal,
     show_run,
     show_scaling,
+    show_stage,
     shown,
 )
+from tasks.stages import BALANCE
 
 
 def record(step: int, category: str, alpha: float, gap: float, kept: float = 1.0) -> ScalingRecord:
@@ -174,7 +176,6 @@ def refusal_tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, A
     folder = tmp_path_factory.mktemp("run")
     store = Store(str(folder / "store"))
 
-    @task
     def evaluate(name: str, hits: int) -> None:
         ref = ArtifactRef(stage=f"evaluation/{name}", fingerprint="ab", uri="unused")
         evaluation = Made(store, ref, folder / name)
@@ -193,6 +194,14 @@ def refusal_tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, A
         evaluations()
         found = client._client.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["refusal"]}}}).json()
     return [json.loads(table["data"]) for table in found]
+
+
+def test_a_page_that_fails_is_logged_and_ends_no_run(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = made.store.ref("balance", "ab")
+    show_stage(BALANCE, made.store, damaged)  # it has no such artifact
+    [line] = caplog.records
+    assert line.getMessage() == "balance ab is built, but could not be shown on the page of the run"
+    assert line.exc_info is not None and line.exc_info[0] is FileNotFoundError
 
 
 def test_models_of_a_run_share_one_table(refusal_tables: list[Any]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import distributed
 import psutil
 import pytest
 
@@ -53,7 +54,9 @@ class Script:
         self.path, self._api = folder / "script.py", api
         self.path.write_text(FLOW)
 
-    def start(self, runner: str, store: Path, overrides: Mapping[str, Any]) -> subprocess.Popen[str]:
+    def start(
+        self, runner: str, store: Path, overrides: Mapping[str, Any], **environment: str
+    ) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return subprocess.Popen(
             [sys.executable, str(self.path), runner, str(store), json.dumps(overrides)],
@@ -63,15 +66,16 @@ class Script:
                 "PREFECT_HOME": str(self.path.parent / "home"),
                 "PREFECT_LOGGING_EXTRA_LOGGERS": "dr_irl,tasks",
                 "OMP_NUM_THREADS": "1",
-            },
+            }
+            | environment,
             stdout=subprocess.DEVNULL,
             stderr=(self.path.parent / "errors").open("w"),
             text=True,
             start_new_session=True,
         )
 
-    def run(self, runner: str, store: Path) -> None:
-        status = self.start(runner, store, {}).wait(SECONDS)
+    def run(self, runner: str, store: Path, **environment: str) -> None:
+        status = self.start(runner, store, {}, **environment).wait(SECONDS)
         assert status == 0, (self.path.parent / "errors").read_text()
 
 
@@ -132,6 +136,43 @@ def test_all_tasks_stand_on_the_page_of_the_run_and_say_what_they_do(
 
 def manifest_paths(store: Path) -> list[Path]:
     return list(store.glob("objects/**/manifest.json"))
+
+
+@pytest.fixture(scope="module")
+def on_a_cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+    in_threads: Path,
+    script: Script,
+    ask_prefect: Callable[[str, Mapping[str, Any]], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """The tasks of a run that had to evaluate its models, on a Dask cluster with a worker for each."""
+    store = tmp_path_factory.mktemp("cluster") / "store"
+    shutil.copytree(in_threads, store)
+    for made in (store / "objects" / "evaluation", store / "objects" / "report"):
+        shutil.rmtree(made)
+    workers = {"n_workers": 3, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**workers) as cluster:
+        script.run("dask", store, DASK_SCHEDULER_ADDRESS=cluster.scheduler_address)
+    assert contents(store) == contents(in_threads)
+    [run] = ask_prefect("flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC"})
+    found = ask_prefect("task_runs/filter", {"flow_runs": {"operator": "and_", "id": {"any_": [run["id"]]}}})
+    return [task for task in found if task["name"].startswith("evaluation")]
+
+
+@pytest.mark.slow
+def test_models_are_evaluated_side_by_side_on_a_cluster(on_a_cluster: list[dict[str, Any]]) -> None:
+    last_start = max(task["start_time"] for task in on_a_cluster)
+    first_end = min(task["end_time"] for task in on_a_cluster)
+    assert (len(on_a_cluster), last_start < first_end) == (3, True)
+
+
+@pytest.mark.slow
+def test_models_that_were_evaluated_side_by_side_share_one_table(
+    on_a_cluster: list[dict[str, Any]], ask_prefect: Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
+) -> None:
+    run = {"operator": "and_", "id": {"any_": [on_a_cluster[0]["flow_run_id"]]}}
+    [table] = ask_prefect("artifacts/filter", {"artifacts": {"key": {"any_": ["refusal"]}}, "flow_runs": run})
+    assert list(json.loads(table["data"])[0]) == ["prompts", "unaligned", "warm start", "aligned"]
 
 
 @pytest.fixture(params=ELSEWHERE)
