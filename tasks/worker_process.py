@@ -1,6 +1,5 @@
 """What a process that only runs stages does beside them: log, hear that it is to stop, end with the run's process."""
 
-import logging
 import os
 import signal
 import time
@@ -9,8 +8,8 @@ from threading import Thread
 from types import FrameType
 
 from tasks.interruption import request_stop
+from tasks.logs import log_at_info
 
-_LOGGERS = ("dr_irl", "tasks", "flows")
 _SECONDS_TO_SAVE = 10.0
 
 
@@ -31,15 +30,6 @@ def prepare_ray_worker() -> None:
     """Prepare a process of Ray's, which asks a stage to stop by SIGINT and ends such processes itself."""
     log_at_info()
     signal.signal(signal.SIGINT, stop_at_next_step)
-
-
-def log_at_info(on_terminal: bool = False) -> None:
-    """Let our own modules log what a watcher of the run wants to know."""
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        if on_terminal:
-            logger.addHandler(logging.StreamHandler())
 
 
 def stop_at_next_step(number: int, frame: FrameType | None) -> None:

@@ -15,8 +15,8 @@ from prefect_dask.client import PrefectDaskClient
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.runners.gpus import check_gpus_here, gpus_needed
+from flows.runners.page_log import PageLog
 from tasks.interruption import request_stop
-from tasks.worker_process import log_at_info
 
 
 class DaskStages(DaskTaskRunner):
@@ -51,7 +51,7 @@ class DaskStages(DaskTaskRunner):
         connected = self._client is not None
         client = super().client
         if not connected:
-            client.register_plugin(_PageLog())
+            client.register_plugin(PageLog())
         return client
 
     def submit(
@@ -76,11 +76,3 @@ class DaskStages(DaskTaskRunner):
         if context and context.flow_run:
             self.client.run(request_stop, int(signal.SIGTERM), str(context.flow_run.id))
         self.client.gather(self._submitted, errors="skip")
-
-
-class _PageLog(distributed.WorkerPlugin):
-    name = "dr-irl-page-log"
-
-    def setup(self, worker: distributed.Worker) -> None:
-        del worker
-        log_at_info()
