@@ -36,12 +36,14 @@ def run_directly(store_uri: str) -> None:
     from flows.dag import Node, build_dag
     from flows.runners.running import STAGES_AT_ONCE
     from tasks.caching import import_maker
+    from tasks.machine import spare_what_stays
     from tasks.opening import open_store
 
     settings, store = load_settings(PROFILE), open_store(store_uri)
     dag = build_dag(settings)
     for node in dag.values():
         import_maker(node.stage)
+    spare_what_stays()
     futures: dict[str, Future[ArtifactRef]] = {}
 
     def make(node: Node) -> ArtifactRef:

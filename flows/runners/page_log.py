@@ -1,7 +1,7 @@
 """What every Dask worker does first, and all that it has to import for that.
 
 It does so in the thread that answers others: loading the libraries of the stages there, workers that start side by side
-on a busy machine stay silent for longer than Dask waits.
+on a busy machine stay silent for long.
 """
 
 import distributed
