@@ -234,7 +234,7 @@ def main() -> None:
         store = Store(uri)
         record = load_run(store, "latest")
         torch.set_num_threads(record.settings.threads)
-        inputs = Inputs(store, record.artifacts)
+        inputs = Inputs(store, record.artifacts | {"start": record.artifacts["warm-start"]})  # as the DAG calls it
         examples = evaluation_prompts(
             read_examples(inputs.folder("balance"), "heldout"),
             per_category=1000,
