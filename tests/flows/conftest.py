@@ -20,6 +20,7 @@ import boto3
 import psutil
 import pytest
 from moto.server import ThreadedMotoServer
+from preloaded import Started, Starter
 
 ACCESS_KEY, SECRET = "access-key-of-tests", "secret-key-of-tests-0123456789"
 SCRIPTS = Path(sys.executable).parent
@@ -31,7 +32,7 @@ SECONDS = 240
 class Run:
     """A `dr-irl` command at work, or done."""
 
-    process: subprocess.Popen[str]
+    process: Started
     folder: Path
 
     @property
@@ -76,8 +77,8 @@ class Run:
 class DrIrl:
     """Starts commands, each in a session and a folder of its own, and ends those that are left."""
 
-    def __init__(self, folder: Path, prefect_api: str | None) -> None:
-        self._folder, self._runs = folder, list[Run]()
+    def __init__(self, folder: Path, prefect_api: str | None, starter: Starter) -> None:
+        self._folder, self._runs, self._starter = folder, list[Run](), starter
         self.home = folder / "prefect"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DR_IRL_", "AWS_"))}
         self.environment = kept | {
@@ -95,16 +96,12 @@ class DrIrl:
         folder = self._folder / f"{len(self._runs)}"
         folder.mkdir()
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-            process = subprocess.Popen(
+            process = self._starter.start(
                 [str(SCRIPTS / "dr-irl"), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                text=True,
                 env=self.environment | dict(environment or {}),
                 cwd=folder,
-                start_new_session=True,
-                preexec_fn=_hear_ctrl_c,
+                stdout=out,
+                stderr=err,
             )
         run = Run(process, folder)
         self._runs.append(run)
@@ -126,21 +123,24 @@ class DrIrl:
                 _kill(left)
 
 
-def _hear_ctrl_c() -> None:
-    """Start as from a terminal: in the background of a shell, where tests may run, Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 MakeDrIrl = Callable[..., DrIrl]
 
 
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """What runs are forked from."""
+    starter = Starter(tmp_path_factory.mktemp("starter"))
+    yield starter
+    starter.close()
+
+
 @pytest.fixture(scope="module")
-def make_dr_irl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeDrIrl]:
+def make_dr_irl(tmp_path_factory: pytest.TempPathFactory, starter: Starter) -> Iterator[MakeDrIrl]:
     """Make commands with a Prefect home of their own; without `prefect_api`, each starts a server of its own."""
     made: list[DrIrl] = []
 
     def make(prefect_api: str | None = None) -> DrIrl:
-        made.append(DrIrl(tmp_path_factory.mktemp("commands"), prefect_api))
+        made.append(DrIrl(tmp_path_factory.mktemp("commands"), prefect_api, starter))
         return made[-1]
 
     yield make
