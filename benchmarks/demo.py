@@ -1,12 +1,10 @@
 """Time, memory and outcome of the demo, measured on this machine; writes results/demo.json.
 
     python benchmarks/demo.py --seeds 0 1 2
-    python benchmarks/demo.py --seeds 2 --finished STORES/0 STORES/1
 
-Each run is a process of its own with a fresh store. Seeds measured earlier with the same settings are kept. Of runs
-that were made elsewhere, beside others or on one thread, only the outcome is taken, not the time. Memory is the
-largest sum of resident sets over the process and its children (the temporary Prefect server included), sampled twice a
-second.
+Each run is a process of its own with a fresh store. Seeds measured earlier with the same settings are kept. Memory
+is the largest sum of resident sets over the process and its children (the temporary Prefect server included), sampled
+twice a second.
 """
 
 import argparse
@@ -111,8 +109,8 @@ def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any
         "machine": machine(),
         "settings": settings,
         "smoke": smoke,
-        "median_seconds": median(run["first"]["seconds"] for run in runs.values() if "first" in run),
-        "median_seconds_again": median(run["again"]["seconds"] for run in runs.values() if "again" in run),
+        "median_seconds": median(run["first"]["seconds"] for run in runs.values()),
+        "median_seconds_again": median(run["again"]["seconds"] for run in runs.values()),
         "median_over_seeds": over_seeds,
         "demo": dict(sorted(runs.items())),
     }
@@ -120,28 +118,16 @@ def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def finished(store_uri: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the seed and the outcome of a run made elsewhere; its settings must be the demo's."""
-    found = load_run(Store(store_uri), "latest").settings
-    values = found.model_dump(mode="json", exclude={"seed"})
-    values["threads"], values["models"]["dtype"] = settings["threads"], settings["models"]["dtype"]
-    if values != settings:
-        raise SystemExit(f"the latest run of {store_uri} was made with other settings than the demo's")
-    measured = {"threads": found.threads, "number_format": found.models.number_format}
-    return str(found.seed), measured | outcome(store_uri)
-
-
 def main() -> None:
     """Measure smoke, the demo for every seed, and a second run of each; results are written after every seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--finished", nargs="*", default=[], help="stores of runs whose outcome counts, not their time")
     parser.add_argument("--store", type=Path, help="folder that keeps the stores; a temporary one by default")
     options = parser.parse_args()
     folder = options.store or Path(tempfile.mkdtemp(prefix="dr-irl-bench-"))
     settings = load_settings("demo").model_dump(mode="json", exclude={"seed"})
     smoke = measured_run(["--profile", "smoke", "--store", str(folder / "smoke")])
-    runs = known_runs(settings) | dict(finished(uri, settings) for uri in options.finished)
+    runs = known_runs(settings)
     for seed in options.seeds:
         arguments = ["--profile", "demo", "--set", f"seed={seed}", "--store", str(folder / f"seed-{seed}")]
         runs[str(seed)] = {"first": measured_run(arguments), "again": measured_run(arguments)}
