@@ -42,7 +42,9 @@ class Started:
         """Wait until it has its session and its environment."""
         self._connection = connection
         self._replies = connection.makefile("rb", buffering=0)  # `select` sees no buffer
-        self.pid = int(self._replies.readline())
+        begun, _, pid = self._replies.readline().partition(b" ")
+        assert begun == b"pid", "the script ended before it began; its standard error says why"
+        self.pid = int(pid)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -135,7 +137,7 @@ def _fork_and_watch(connection: socket.socket) -> dict[str, Any]:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    connection.sendall(f"{os.getpid()}\n".encode())
+    connection.sendall(f"pid {os.getpid()}\n".encode())
     return request
 
 
