@@ -10,6 +10,7 @@ demonstration, where refusing is decided, and taught the rest.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 import torch
 from jaxtyping import Bool, Float
@@ -191,17 +192,20 @@ class _Learner:
             if row.position not in self._features:
                 self._prepare(self._chunks[row.position])
         packed = self._pack(batch)
-        states = self._states(batch, packed)
-        counts = packed.answer
-        policy = answer_distributions(states, self._head, packed, where=counts)
-        losses = soft_cross_entropy(policy, [target for row in batch for target in row.targets])
-        held = _held(batch, packed)
+        states, counts, held = self._states(batch, packed), packed.answer, _held(batch, packed)
+        learnt = counts & ~held
+        losses = torch.zeros(counts.shape, device=counts.device)
+        if learnt.any():
+            targets = compress((target for row in batch for target in row.targets), learnt[counts].tolist())
+            policy = answer_distributions(states, self._head, packed, where=learnt)
+            losses = losses.masked_scatter(learnt, soft_cross_entropy(policy, list(targets)))
         if held.any():
+            policy = answer_distributions(states, self._head, packed, where=held)
             base = distributions(torch.cat([self._base[row.position] for row in batch if row.is_benign]), self._head)
-            losses = losses.masked_scatter(held[counts], symmetric_kl(policy[held[counts]], base))
+            losses = losses.masked_scatter(held, symmetric_kl(policy, base))
         places = torch.arange(counts.shape[1], device=counts.device)
         weights = torch.where(held | (places < options.opening_tokens), 1.0, options.content_weight) * counts
-        means = (torch.zeros_like(weights).masked_scatter(counts, losses) * weights).sum(dim=1) / weights.sum(dim=1)
+        means = (losses * weights).sum(dim=1) / weights.sum(dim=1)
         return torch.where(held.any(dim=1), options.benign_weight, 1.0) * means
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from dr_irl.errors import ModelError
+from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.resolve import resolve_model
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
@@ -97,6 +98,7 @@ def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, dev
         model = kind.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True, **kwargs
         )
+    use_short_row_attention(model)
     model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine
     return model.to(device).eval().requires_grad_(False)
 

@@ -55,7 +55,8 @@ def distributions(
     states: Float[Tensor, "count hidden"], head: nn.Module, *, temperature: float = 1.0
 ) -> Float[Tensor, "count vocabulary"]:
     """Log-probabilities of the whole vocabulary, in float32, after each of the final states."""
-    return (head(states).float() / temperature).log_softmax(dim=-1)
+    logits = head(states).float()
+    return (logits if temperature == 1.0 else logits / temperature).log_softmax(dim=-1)
 
 
 def symmetric_kl(
