@@ -1,14 +1,23 @@
-"""Log-probabilities of given answers; logits are computed for answer positions only."""
+"""Log-probabilities of given answers; logits are computed for answer positions only.
+
+A vocabulary is large: the logits of one micro-batch of GRPO fill 140 MB. Where only the log-probability of one token
+and the entropy are wanted, they are computed a few positions at a time and not kept: what the backward pass needs of
+them is one vector per position.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dr_irl.language.openings import TokenShares
 from dr_irl.language.packing import Packed
+
+_POSITIONS = 128
+"""At once: 25 MB of logits for a vocabulary of 49,152."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +34,12 @@ def answer_logprobs(
     states: Float[Tensor, "rows length hidden"], head: nn.Module, packed: Packed, *, temperature: float = 1.0
 ) -> AnswerLogprobs:
     """Score each answer in float32, given the final states of the rows and the language-model head."""
-    distribution = answer_distributions(states, head, packed, where=packed.answer, temperature=temperature)
-    chosen = distribution.gather(1, packed.answer_ids[packed.answer][:, None])[:, 0]
-    with torch.no_grad():
-        entropy = -(distribution.exp() * distribution).sum(dim=-1)
-    return AnswerLogprobs(logprobs=_scatter(chosen, packed.answer), entropy=_scatter(entropy, packed.answer))
+    predicting = answer_states(states, packed, where=packed.answer)
+    chunks = zip(predicting.split(_POSITIONS), packed.answer_ids[packed.answer].split(_POSITIONS), strict=True)
+    score = _FrozenHeadScores.apply if _is_frozen_linear(head) else _scores
+    scored = [score(some, chosen, head, temperature) for some, chosen in chunks]
+    logprobs, entropy = map(torch.cat, zip(*scored, strict=True))
+    return AnswerLogprobs(logprobs=_scatter(logprobs, packed.answer), entropy=_scatter(entropy, packed.answer))
 
 
 def answer_distributions(
@@ -55,8 +65,7 @@ def distributions(
     states: Float[Tensor, "count hidden"], head: nn.Module, *, temperature: float = 1.0
 ) -> Float[Tensor, "count vocabulary"]:
     """Log-probabilities of the whole vocabulary, in float32, after each of the final states."""
-    logits = head(states).float()
-    return (logits if temperature == 1.0 else logits / temperature).log_softmax(dim=-1)
+    return _logits(head, states, temperature).log_softmax(dim=-1)
 
 
 def symmetric_kl(
@@ -74,6 +83,54 @@ def soft_cross_entropy(
     ids = torch.tensor([[*target, *[0] * (width - len(target))] for target in targets], device=logprobs.device)
     shares = torch.tensor([[*target.values(), *[0.0] * (width - len(target))] for target in targets])
     return -(logprobs.gather(1, ids) * shares.to(logprobs.device)).sum(dim=-1)
+
+
+def _scores(
+    states: Float[Tensor, "count hidden"], chosen: Int[Tensor, " count"], head: nn.Module, temperature: float
+) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"]]:
+    """Log-probabilities of the chosen tokens, and entropies: log Z - sum_v p(v) logit(v)."""
+    logits = _logits(head, states, temperature)
+    normaliser = logits.logsumexp(dim=-1)
+    with torch.no_grad():
+        entropy = normaliser - torch.linalg.vecdot((logits - normaliser[:, None]).exp_(), logits)
+    return logits.gather(1, chosen[:, None])[:, 0] - normaliser, entropy
+
+
+class _FrozenHeadScores(torch.autograd.Function):
+    """`_scores` whose gradient is computed with them, while the logits are at hand.
+
+    d log p(chosen) / d state = (w_chosen - sum_v p(v) w_v) / temperature, with w_v the head's weights of token v.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, chosen: Tensor, head: nn.Linear, temperature: float) -> tuple[Tensor, Tensor]:
+        logits = _logits(head, states, temperature)
+        normaliser = logits.logsumexp(dim=-1)
+        logprobs = logits.gather(1, chosen[:, None])[:, 0] - normaliser
+        shares = (logits - normaliser[:, None]).exp_()
+        entropy = normaliser - torch.linalg.vecdot(shares, logits)
+        if ctx.needs_input_grad[0]:
+            mean = shares.to(head.weight.dtype) @ head.weight
+            ctx.save_for_backward((head.weight[chosen].float() - mean.float()) / temperature)
+        ctx.number_format = states.dtype
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (of_states,) = ctx.saved_tensors
+        return (gradients[0][:, None] * of_states).to(ctx.number_format), None, None, None
+
+
+def _is_frozen_linear(head: nn.Module) -> bool:
+    return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+
+
+def _logits(
+    head: nn.Module, states: Float[Tensor, "count hidden"], temperature: float
+) -> Float[Tensor, "count vocabulary"]:
+    logits = head(states).float()
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def _scatter(values: Float[Tensor, " count"], where: Bool[Tensor, "answers tokens"]) -> Float[Tensor, "answers tokens"]:

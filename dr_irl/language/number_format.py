@@ -13,7 +13,8 @@ def fastest_number_format(device: str, processor: Path = _PROCESSOR) -> NumberFo
     """Choose `bfloat16` where the hardware multiplies it faster than `float32`: GPUs, and some processors.
 
     Measured, 2048 x 2048 products: AMD with avx512_bf16 3 times as fast; Intel with avx512_bf16 and no AMX half as
-    fast, and with these instructions left out, which is to emulate them, a fifth. With AMX we did not measure it.
+    fast, and with these instructions left out, which is to emulate them, a fifth. Intel with AMX, 1024 x 576 x 1536: 4
+    to 9 times as fast.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.

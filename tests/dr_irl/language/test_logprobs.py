@@ -1,5 +1,7 @@
 """Log-probabilities and entropies of answers against torch.distributions."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,21 @@ def test_padding_scores_zero() -> None:
 def test_entropy_carries_no_gradient() -> None:
     found = answer_logprobs(STATES.clone().requires_grad_(), HEAD, PACKED)
     assert (found.logprobs.requires_grad, found.entropy.requires_grad) == (True, False)
+
+
+@pytest.mark.parametrize("count", [5, 300])
+@pytest.mark.parametrize("kind", ["frozen", "trained", "wrapped"])
+def test_the_gradient_is_that_of_torchs_distribution(kind: str, count: int) -> None:
+    """Few answer tokens and many; the head that the fast way is for, and others."""
+    packed = pack([Bundle([5], [[token % 9 for token in range(count)]])], pad=0)
+    states = torch.randn(1, count + 1, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    head = copy.deepcopy(HEAD).requires_grad_(kind == "trained")
+    found = answer_logprobs(states, nn.Sequential(head) if kind == "wrapped" else head, packed, temperature=0.7)
+    weights = torch.randn(1, count, generator=torch.Generator().manual_seed(1))
+    expected = Categorical(logits=HEAD(states[:, :count]) / 0.7).log_prob(packed.answer_ids)
+    [ours] = torch.autograd.grad((found.logprobs * weights).sum(), states)
+    [theirs] = torch.autograd.grad((expected * weights).sum(), states)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_scores_are_float32_even_of_bfloat16_states() -> None:
