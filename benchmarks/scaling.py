@@ -9,7 +9,8 @@ Every arm of a seed starts from the same warm start, with the same reward models
 samples the same number of completions. After 5, 10 and 15 steps it answers all held-out prompts greedily. What is
 kept is which prompts it refused, so that arms are compared on the same prompts: the difference of two arms is taken
 per prompt, averaged over the seeds, and its 95 % interval is Student's over the prompts. Arms measured before with
-the same settings are kept; results are written after every arm.
+the same settings are kept; results are written after every arm. Seeds may differ in number format, as machines do in
+which they are fast in; the arms of one seed may not.
 """
 
 import argparse
@@ -159,6 +160,7 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
         checkpoints=milestones,
     )
     return {
+        "number_format": settings.models.number_format,
         "steps": milestones.found,
         "sampled_tokens": tokens,
         "seconds": round(time.monotonic() - start, 1),
@@ -244,7 +246,7 @@ def main() -> None:
         kept = {"profile", "seed", "threads", "evaluation"}
         settings = json.loads(record.settings.model_dump_json(exclude=kept))
         settings["grpo"].pop("steps")
-        settings["models"]["dtype"] = options.dtype
+        settings["models"].pop("dtype")
         if known.get("settings") != settings:
             known = {"settings": settings, "runs": {}}
         runs = known["runs"].setdefault(str(record.settings.seed), {})
@@ -252,7 +254,12 @@ def main() -> None:
             if arm in runs:
                 continue
             print(f"seed {record.settings.seed}: {arm}", file=sys.stderr, flush=True)
-            runs[arm] = run_arm(arm_settings(record.settings, ARMS[arm], options.dtype), inputs, examples)
+            changed = arm_settings(record.settings, ARMS[arm], options.dtype)
+            if other := {run["number_format"] for run in runs.values()} - {changed.models.number_format}:
+                raise SystemExit(
+                    f"seed {record.settings.seed} was measured in {other.pop()}; say --dtype, or drop its arms"
+                )
+            runs[arm] = run_arm(changed, inputs, examples)
             write(settings, known["runs"])
 
 
