@@ -229,13 +229,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--stores", nargs="+", required=True, help="stores of finished demo runs, one per seed")
     parser.add_argument("--dtype", default="auto", help="number format of policy and reward models in GRPO")
+    parser.add_argument("--threads", type=int, help="as many as the run had, by default")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     options = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for uri in options.stores:
         store = Store(uri)
         record = load_run(store, "latest")
-        torch.set_num_threads(record.settings.threads)
+        torch.set_num_threads(options.threads or record.settings.threads)
         inputs = Inputs(store, record.artifacts | {"start": record.artifacts["warm-start"]})  # as the DAG calls it
         examples = evaluation_prompts(
             read_examples(inputs.folder("balance"), "heldout"),
