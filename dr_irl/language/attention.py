@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 MOST_KEYS = 256
-"""From about here on the fused kernel is as fast."""
+"""In float32 the fused kernel is about as fast from here on; in bfloat16 it is slower up to twice as many keys."""
 _NAME = "dr_irl_short_rows"
 
 

@@ -37,7 +37,7 @@ def answer_logprobs(
     predicting = answer_states(states, packed, where=packed.answer)
     chunks = zip(predicting.split(_POSITIONS), packed.answer_ids[packed.answer].split(_POSITIONS), strict=True)
     score = _FrozenHeadScores.apply if _is_frozen_linear(head) else _scores
-    scored = [score(some, chosen, head, temperature) for some, chosen in chunks]
+    scored = [score(some, chosen, head, temperature)[:2] for some, chosen in chunks]
     logprobs, entropy = map(torch.cat, zip(*scored, strict=True))
     return AnswerLogprobs(logprobs=_scatter(logprobs, packed.answer), entropy=_scatter(entropy, packed.answer))
 
@@ -87,28 +87,25 @@ def soft_cross_entropy(
 
 def _scores(
     states: Float[Tensor, "count hidden"], chosen: Int[Tensor, " count"], head: nn.Module, temperature: float
-) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"]]:
-    """Log-probabilities of the chosen tokens, and entropies: log Z - sum_v p(v) logit(v)."""
+) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"], Float[Tensor, "count vocabulary"]]:
+    """Log-probabilities of the chosen tokens, entropies log Z - sum_v p(v) logit(v), and the p(v), without gradient."""
     logits = _logits(head, states, temperature)
     normaliser = logits.logsumexp(dim=-1)
     with torch.no_grad():
-        entropy = normaliser - torch.linalg.vecdot((logits - normaliser[:, None]).exp_(), logits)
-    return logits.gather(1, chosen[:, None])[:, 0] - normaliser, entropy
+        shares = (logits - normaliser[:, None]).exp_()
+        entropy = normaliser - torch.linalg.vecdot(shares, logits)
+    return logits.gather(1, chosen[:, None])[:, 0] - normaliser, entropy, shares
 
 
 class _FrozenHeadScores(torch.autograd.Function):
-    """`_scores` whose gradient is computed with them, while the logits are at hand.
+    """The first two of `_scores`, whose gradient is computed with them, while the probabilities are at hand.
 
     d log p(chosen) / d state = (w_chosen - sum_v p(v) w_v) / temperature, with w_v the head's weights of token v.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, chosen: Tensor, head: nn.Linear, temperature: float) -> tuple[Tensor, Tensor]:
-        logits = _logits(head, states, temperature)
-        normaliser = logits.logsumexp(dim=-1)
-        logprobs = logits.gather(1, chosen[:, None])[:, 0] - normaliser
-        shares = (logits - normaliser[:, None]).exp_()
-        entropy = normaliser - torch.linalg.vecdot(shares, logits)
+        logprobs, entropy, shares = _scores(states, chosen, head, temperature)
         if ctx.needs_input_grad[0]:
             mean = shares.to(head.weight.dtype) @ head.weight
             ctx.save_for_backward((head.weight[chosen].float() - mean.float()) / temperature)
