@@ -38,8 +38,9 @@ check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(STAMP) ## measure the demo, the store, the reward models, GRPO and Prefect; writes benchmarks/results/*.json
+bench: $(STAMP) ## measure the demo, the store, attention, the reward models, GRPO and Prefect; writes benchmarks/results/*.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/reward.py
 	$(BIN)/python benchmarks/grpo.py
 	$(BIN)/python benchmarks/orchestration.py

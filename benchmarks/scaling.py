@@ -9,8 +9,8 @@ Every arm of a seed starts from the same warm start, with the same reward models
 samples the same number of completions. After 5, 10 and 15 steps it answers all held-out prompts greedily. What is
 kept is which prompts it refused, so that arms are compared on the same prompts: the difference of two arms is taken
 per prompt, averaged over the seeds, and its 95 % interval is Student's over the prompts. Arms measured before with
-the same settings are kept; results are written after every arm. Seeds may differ in number format, as machines do in
-which they are fast in; the arms of one seed may not.
+the same settings are kept; results are written after every arm. Seeds may differ in number format, for machines
+differ in which is fast; the arms of one seed may not.
 """
 
 import argparse
