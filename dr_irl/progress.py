@@ -20,6 +20,10 @@ class Meter(Protocol):
         """Report that `units` more are done, with named readings worth showing."""
         ...
 
+    def resume(self, units: int) -> None:
+        """Report that `units` more were done by an earlier run: they say nothing of this one's pace."""
+        ...
+
 
 @runtime_checkable
 class Progress(Protocol):
@@ -82,6 +86,9 @@ class _SilentMeter:
     def advance(self, units: int = 1, **readings: float) -> None:
         del units, readings
 
+    def resume(self, units: int) -> None:
+        del units
+
 
 class _LiveMeter:
     def __init__(self, live: RichProgress, name: str, total: int, unit: str) -> None:
@@ -99,6 +106,9 @@ class _LiveMeter:
         if readings:
             self._live.update(self._task, readings=_format_readings(readings))
 
+    def resume(self, units: int) -> None:
+        self._live.update(self._task, advance=units)  # the first advance is no part of the pace that rich takes
+
 
 class _PlainMeter:
     """Prints `name done/total unit | readings | seconds left` at intervals, and once at the end."""
@@ -106,7 +116,7 @@ class _PlainMeter:
     def __init__(self, console: Console, name: str, total: int, unit: str, interval: float) -> None:
         self._console, self._name, self._total, self._unit = console, name, total, unit
         self._interval = interval
-        self._done = 0
+        self._done = self._resumed = 0
         self._readings: dict[str, float] = {}
         self._start = self._printed = time.monotonic()
         self._lock = Lock()
@@ -114,8 +124,9 @@ class _PlainMeter:
     def __enter__(self) -> "_PlainMeter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._print(f"{time.monotonic() - self._start:.0f} s in all")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        seconds = f"{time.monotonic() - self._start:.0f} s"
+        self._print(f"{seconds} in all" if kind is None else f"ended after {seconds}")
 
     def advance(self, units: int = 1, **readings: float) -> None:
         with self._lock:
@@ -125,11 +136,16 @@ class _PlainMeter:
             if now - self._printed < self._interval or self._done >= self._total:
                 return
             self._printed = now
-            if self._done == 0:
+            if self._done == self._resumed:
                 self._print("time left unknown")
                 return
-            left = (now - self._start) / self._done * (self._total - self._done)
+            left = (now - self._start) / (self._done - self._resumed) * (self._total - self._done)
             self._print(f"{left:.0f} s left")
+
+    def resume(self, units: int) -> None:
+        with self._lock:
+            self._done += units
+            self._resumed += units
 
     def _print(self, timing: str) -> None:
         parts = [f"{self._name} {self._done}/{self._total} {self._unit}"]

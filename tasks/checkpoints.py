@@ -35,7 +35,7 @@ class StoreCheckpoints:
             logger.warning("starting without the checkpoint %s: %s", self._slot.key, error)
             return None
         logger.info("going on from step %d of the checkpoint %s", snapshot.step, self._slot.key)
-        self._meter.advance(snapshot.step)
+        self._meter.resume(snapshot.step)
         return snapshot
 
     def after_step(self, step: int, capture: Callable[[], Snapshot]) -> None:

@@ -154,6 +154,10 @@ class _StoppableMeter:
         self._meter, self._total, self._unit = meter, total, unit
         self._done = 0
 
+    def resume(self, units: int) -> None:
+        self._done += units
+        self._meter.resume(units)
+
     def advance(self, units: int = 1, **readings: float) -> None:
         self._done += units
         self._meter.advance(units, **readings)

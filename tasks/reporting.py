@@ -84,6 +84,9 @@ class _PageMeter:
             self._logged = now
             logger.info("%s", self._standing.line())
 
+    def resume(self, units: int) -> None:
+        self._standing.done += units
+
 
 @contextmanager
 def _bar(standing: Standing) -> Iterator[None]:

@@ -5,6 +5,7 @@ import pty
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -54,6 +55,23 @@ def test_a_line_says_units_readings_and_seconds_left(clock: Clock, stream: TextI
     clock.now += 20  # 10 of 40 steps in 20 s: 60 s for the other 30
     meter.__enter__().advance(10, loss=0.12345)
     assert written(stream) == "GRPO 10/40 steps | loss 0.123 | 60 s left\n"
+
+
+def test_steps_of_an_earlier_run_say_nothing_of_the_time_left(clock: Clock, stream: TextIO) -> None:
+    meter = ConsoleProgress(stream, seconds_between_lines=10.0).stage("GRPO", 40, "steps")
+    meter.resume(20)
+    clock.now += 20
+    meter.__enter__().advance(0)
+    clock.now += 10  # 10 steps in 30 s: 30 s for the last 10
+    meter.advance(10)
+    assert written(stream).splitlines() == ["GRPO 20/40 steps | time left unknown", "GRPO 30/40 steps | 30 s left"]
+
+
+def test_a_stage_that_was_stopped_does_not_pass_for_a_whole_one(clock: Clock, stream: TextIO) -> None:
+    with suppress(InterruptedError), ConsoleProgress(stream).stage("GRPO", 40, "steps"):
+        clock.now += 3
+        raise InterruptedError
+    assert written(stream) == "GRPO 0/40 steps | ended after 3 s\n"
 
 
 def test_lines_keep_their_distance(clock: Clock, stream: TextIO) -> None:

@@ -16,10 +16,13 @@ from tasks.opening import open_store
 class CountingMeter(Meter):
     """Adds up what it hears of."""
 
-    total = 0.0
+    total = 0
 
-    def advance(self, amount: float = 1, **readings: float) -> None:
-        self.total += amount
+    def advance(self, units: int = 1, **readings: float) -> None:
+        self.total += units
+
+    def resume(self, units: int) -> None:
+        self.total += units
 
 
 @pytest.fixture
