@@ -1,7 +1,8 @@
 """Drops duplicates, near duplicates, and training prompts that overlap an evaluation set.
 
 Departure from method.md 1.1: near duplicates are found exactly, by Jaccard similarity of word 3-grams through an
-inverted index, not by MinHash; at the sizes met here that is fast enough and has no misses.
+inverted index, not by MinHash; at the sizes met here that is fast enough and has no misses. A prompt to refuse and a
+prompt to answer are no near duplicates in training, however alike: such pairs teach what tells the two apart.
 """
 
 import math
@@ -10,9 +11,11 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from dr_irl.categories import BENIGN
 from dr_irl.records import Example
 
 _SHINGLE_WORDS = 3
+_OPPOSITE = {"answer", "refuse"}
 # Scripts written without spaces (Han, kana, Thai, Lao, Khmer, Burmese): there one character counts as one word.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -42,7 +45,8 @@ def drop_duplicates(examples: Sequence[Example], *, near_duplicate: float) -> tu
     """Keep one of every set of equal or similar prompts, in the order given.
 
     A held-out row wins over a training row, so that no held-out prompt is near a training prompt; then a row with a
-    demonstration over one without, a row with a category over one without, the earlier over the later.
+    demonstration over one without, a row with a category over one without, the earlier over the later. Training rows
+    that are similar but not equal both stay where one is benign and the other of a harm category.
 
     Args:
         examples: rows of any split.
@@ -61,7 +65,8 @@ def drop_duplicates(examples: Sequence[Example], *, near_duplicate: float) -> tu
             continue
         seen.add(text)
         first.append(position)
-    kept = _without_near([(p, _ngrams(examples[p].prompt, _SHINGLE_WORDS)) for p in first], near_duplicate)
+    rows = [(p, _ngrams(examples[p].prompt, _SHINGLE_WORDS), _side(examples[p])) for p in first]
+    kept = _without_near(rows, near_duplicate)
     dropped["near duplicate"] = len(first) - len(kept)
     return [examples[position] for position in sorted(kept)], dropped
 
@@ -105,6 +110,13 @@ def _precedence(example: Example) -> tuple[bool, bool, bool]:
     return example.split != "heldout", example.response is None, example.category is None
 
 
+def _side(example: Example) -> str:
+    """Return what a training row teaches, to answer or to refuse; empty where it teaches neither, or nothing yet."""
+    if example.split == "heldout" or example.category is None:
+        return ""
+    return "answer" if example.category == BENIGN else "refuse"
+
+
 def _ngrams(text: str, words: int) -> Shingles:
     """Return all runs of `words` words; the whole text as one run where it is shorter."""
     normalised = normalise(text)
@@ -119,22 +131,23 @@ def _jaccard(left: Shingles, right: Shingles) -> float:
     return shared / (len(left) + len(right) - shared)
 
 
-def _without_near(rows: Sequence[tuple[int, Shingles]], threshold: float) -> list[int]:
-    """Return the positions of rows that are not near an earlier kept row.
+def _without_near(rows: Sequence[tuple[int, Shingles, str]], threshold: float) -> list[int]:
+    """Return the positions of rows that are not near an earlier kept row, unless it is of the opposite side.
 
     Two sets can only reach the threshold when they share one of their rarest shingles: of n, the n - ceil(t n) + 1
     rarest. Only those are indexed and looked up, so common phrases ("how do i") cost nothing.
     """
-    frequency = Counter(shingle for _, shingles in rows for shingle in shingles)
-    index: defaultdict[tuple[str, ...], list[Shingles]] = defaultdict(list)
+    frequency = Counter(shingle for _, shingles, _ in rows for shingle in shingles)
+    index: defaultdict[tuple[str, ...], list[tuple[Shingles, str]]] = defaultdict(list)
     kept: list[int] = []
-    for position, shingles in rows:
+    for position, shingles, side in rows:
         needed = math.ceil(threshold * len(shingles) - 1e-9)  # 0.7 * 10 is a little above 7
         rarest = sorted(shingles, key=lambda shingle: (frequency[shingle], shingle))[: len(shingles) - needed + 1]
-        if not _any_near(shingles, (other for shingle in rarest for other in index[shingle]), threshold):
+        met = (other for shingle in rarest for other, theirs in index[shingle] if {side, theirs} != _OPPOSITE)
+        if not _any_near(shingles, met, threshold):
             kept.append(position)
             for shingle in rarest:
-                index[shingle].append(shingles)
+                index[shingle].append((shingles, side))
     return kept
 
 

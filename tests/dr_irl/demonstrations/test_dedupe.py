@@ -57,6 +57,25 @@ def test_near_duplicates_are_dropped_from_the_threshold_on(make_example: Make) -
     assert drop_duplicates(pair, near_duplicate=0.51)[0] == pair
 
 
+@pytest.mark.parametrize(
+    ("safe", "kept"),
+    [
+        ({"category": "benign"}, 2),
+        ({"category": "physical_harm"}, 1),  # both are to be refused
+        ({"category": None}, 1),  # may turn out to be either
+        ({"category": "benign", "split": "heldout"}, 1),  # training must not come near what it is measured on
+    ],
+)
+def test_a_prompt_to_refuse_and_its_harmless_twin_both_stay(make_example: Make, safe: dict, kept: int) -> None:
+    twins = [make_example("how to kill a person"), make_example("how to kill a python process", **safe)]
+    assert len(drop_duplicates(twins, near_duplicate=0.3)[0]) == kept
+
+
+def test_equal_prompts_of_both_kinds_contradict_each_other_and_one_goes(make_example: Make) -> None:
+    twins = [make_example("how to kill it"), make_example("How to kill it?", category="benign")]
+    assert drop_duplicates(twins, near_duplicate=0.9) == (twins[:1], {"exact duplicate": 1, "near duplicate": 0})
+
+
 def test_prompts_of_symbols_only_are_told_apart(make_example: Make) -> None:
     pair = [make_example("😀"), make_example("💣")]
     assert drop_duplicates(pair, near_duplicate=0.5)[0] == pair
