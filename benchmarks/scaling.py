@@ -8,9 +8,10 @@
 Every arm of a seed starts from the same warm start, with the same reward models, prompts and random numbers, and
 samples the same number of completions. After 5, 10 and 15 steps it answers all held-out prompts greedily. What is
 kept is which prompts it refused, so that arms are compared on the same prompts: the difference of two arms is taken
-per prompt, averaged over the seeds, and its 95 % interval is Student's over the prompts. Arms measured before with
-the same settings are kept; results are written after every arm. Seeds may differ in number format, for machines
-differ in which is fast; the arms of one seed may not.
+per prompt, averaged over the seeds, and its 95 % interval is Student's over the prompts. That says nothing of other
+seeds: `between_seeds` does, from what is left of the rates once every arm and every seed has its own level. Arms
+measured before with the same settings are kept; results are written after every arm. Seeds may differ in number
+format, for machines differ in which is fast; the arms of one seed may not.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import t as student_t
 
 from dr_irl.alignment import Alignment
 from dr_irl.artifacts import Store
@@ -192,6 +195,29 @@ def differences(runs: Mapping[str, Mapping[str, Any]], arm: str, other: str) -> 
     return found
 
 
+def between_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Say how far the difference of two arms may be from that of more seeds, over the seeds that have every arm.
+
+    A rate is an arm's level plus a seed's level plus noise (a two-way layout without interaction), which has
+    (arms - 1) (seeds - 1) degrees of freedom; the 95 % interval of a difference of two arms is +- `half_width`.
+    """
+    complete = [arms for arms in runs.values() if set(ARMS) <= set(arms)]
+    if len(complete) < 2:
+        return {}
+    found: dict[str, Any] = {"seeds": len(complete)}
+    freedom = (len(ARMS) - 1) * (len(complete) - 1)
+    for step in map(str, MILESTONES):
+        for suite in (HARMFUL, ORDINARY):
+            rates = 100 * np.array(
+                [[share(arms[arm]["steps"][step]["refused"][suite]) for arm in ARMS] for arms in complete]
+            )
+            noise = rates - rates.mean(axis=0) - rates.mean(axis=1, keepdims=True) + rates.mean()
+            deviation = float(np.sqrt((noise**2).sum() / freedom))
+            half_width = float(student_t.ppf(0.975, freedom)) * deviation * (2 / len(complete)) ** 0.5
+            found[f"{suite} after {step}"] = {"deviation": round(deviation, 2), "half_width": round(half_width, 2)}
+    return found
+
+
 def shares(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Average what was refused, per arm, milestone and suite, over the seeds that have the arm."""
     table: dict[str, Any] = {}
@@ -219,6 +245,7 @@ def write(settings: dict[str, Any], runs: dict[str, Any]) -> None:
         "arms": ARMS,
         "percent_refused": shares(runs),
         "differences": [differences(runs, *pair) for pair in PAIRS if any(set(pair) <= set(a) for a in runs.values())],
+        "between_seeds": between_seeds(runs),
         "runs": runs,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
