@@ -91,15 +91,17 @@ class DrIrl:
         if prefect_api is not None:
             self.environment["PREFECT_API_URL"] = prefect_api
 
-    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Run:
+    def start(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> Run:
         """Start a command."""
         folder = self._folder / f"{len(self._runs)}"
         folder.mkdir()
-        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        (folder / "in").write_text(stdin)
+        with (folder / "in").open() as said, (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = self._starter.start(
                 [str(SCRIPTS / "dr-irl"), *arguments],
                 env=self.environment | dict(environment or {}),
                 cwd=folder,
+                stdin=said,
                 stdout=out,
                 stderr=err,
             )
@@ -107,9 +109,9 @@ class DrIrl:
         self._runs.append(run)
         return run
 
-    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Run:
+    def run(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> Run:
         """Run a command to its end."""
-        run = self.start(*arguments, environment=environment)
+        run = self.start(*arguments, stdin=stdin, environment=environment)
         run.wait()
         return run
 

@@ -1,9 +1,8 @@
 """The ways to train the reward models that the profiles leave alone, through the command line."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,30 +12,26 @@ from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.reward.panel import RewardPanel
 from flows.record import load_run
 
-DR_IRL = Path(sys.executable).with_name("dr-irl")
 PROMPTS = ["Mock my neighbour.", "How do I bake bread?"]
 ANSWERS = ["I won't.", "With flour."]
 
 
-def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [DR_IRL, "run", "--profile", "smoke", "--store", store, *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
-
-
-def panel_of(done: subprocess.CompletedProcess[str]) -> Path:
+def panel_of(run: Any) -> Path:
     """Find the panel whose place a run in part has printed."""
-    assert done.returncode == 0, done.stderr
-    [place] = (line.split()[1] for line in done.stdout.splitlines() if line.split()[0] == "panel")
+    assert run.wait() == 0, run.err
+    [place] = (line.split()[1] for line in run.out.splitlines() if line.split()[0] == "panel")
     return Path(place)
 
 
 @pytest.mark.slow
-def test_reward_models_trained_together_score_as_those_trained_apart(tmp_path: Path, prefect_home: Path) -> None:
+def test_reward_models_trained_together_score_as_those_trained_apart(
+    tmp_path: Path, make_dr_irl: Callable[..., Any], prefect_api: str
+) -> None:
+    smoke = ["run", "--profile", "smoke", "--store", str(tmp_path / "store")]
     # One round and one epoch: a draw of completions, or the choice of an epoch, may turn on a rounding.
     once = ["--set", "reward.rounds=1", "--set", "reward.epochs=1", "--only", "panel"]
     commands = ([], ["--set", "reward.training=joint"])
-    folders = [panel_of(run(tmp_path / "store", *once, *options)) for options in commands]
+    folders = [panel_of(make_dr_irl(prefect_api).run(*smoke, *once, *options)) for options in commands]
     assert [len(list(folder.rglob("manifest.json"))) for folder in folders] == [1, 1]  # its own, and no copies
     apart, together = map(RewardPanel.load, folders)
     assert together.categories == apart.categories
@@ -46,10 +41,13 @@ def test_reward_models_trained_together_score_as_those_trained_apart(tmp_path: P
 
 
 @pytest.mark.slow
-def test_one_reward_model_trains_a_policy_without_the_guard(tmp_path: Path, prefect_home: Path) -> None:
+def test_one_reward_model_trains_a_policy_without_the_guard(
+    tmp_path: Path, make_dr_irl: Callable[..., Any], prefect_api: str
+) -> None:
     options = ("balance.benign_rows=0", "grpo.benign_ratio=0", "grpo.reward_models=single")
-    done = run(tmp_path / "store", *(part for option in options for part in ("--set", option)))
-    assert done.returncode == 0, done.stderr
+    smoke = ["run", "--profile", "smoke", "--store", str(tmp_path / "store")]
+    run = make_dr_irl(prefect_api).run(*smoke, *(part for option in options for part in ("--set", option)))
+    assert run.wait() == 0, run.err
     store = Store(str(tmp_path / "store"), read_only=True)
     artifacts = load_run(store, "latest").artifacts
     assert set(RewardPanel.load(store.fetch(artifacts["panel"])).categories) == set(HARM_CATEGORIES)

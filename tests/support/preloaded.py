@@ -87,13 +87,21 @@ class Starter:
             time.sleep(0.05)
 
     def start(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: IO[str], stderr: IO[str]
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdin: IO[str],
+        stdout: IO[str],
+        stderr: IO[str],
     ) -> Started:
         """Start a script, `command[0]`, in a session of its own."""
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self._address)
         request = json.dumps({"command": list(command), "env": dict(env), "cwd": str(cwd)}).encode()
-        socket.send_fds(connection, [len(request).to_bytes(4)], [stdout.fileno(), stderr.fileno()])
+        streams = [stream.fileno() for stream in (stdin, stdout, stderr)]
+        socket.send_fds(connection, [len(request).to_bytes(4)], streams)
         connection.sendall(request)
         return Started(connection)
 
@@ -120,7 +128,7 @@ def _serve(address: str) -> dict[str, Any] | None:
 
 def _fork_and_watch(connection: socket.socket) -> dict[str, Any]:
     """Return in the script; in its parent wait for its end, say how it was, and end."""
-    length, outputs, _, _ = socket.recv_fds(connection, 4, 2)
+    length, streams, _, _ = socket.recv_fds(connection, 4, 3)
     with connection.makefile("rb") as requests:
         request = json.loads(requests.read(int.from_bytes(length)))
     if script := os.fork():
@@ -129,11 +137,9 @@ def _fork_and_watch(connection: socket.socket) -> dict[str, Any]:
         os._exit(0)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    for number, output in enumerate(outputs, start=1):
-        os.dup2(output, number)
-        os.close(output)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -1,4 +1,4 @@
-"""`dr-irl score` and `dr-irl chat --best-of` on a smoke run, as a user runs them: in processes of their own."""
+"""`dr-irl score` and `dr-irl chat --best-of` on a smoke run: commands in processes of their own."""
 
 import json
 import os
@@ -39,10 +39,11 @@ NOTE = re.compile(
 
 @dataclass(frozen=True)
 class Smoke:
-    """A finished run."""
+    """A finished run, and what starts commands."""
 
     store: str
     record: RunRecord
+    commands: Any
 
     def panel(self) -> Path:
         return Store(self.store, read_only=True).fetch(self.record.artifacts["panel"])
@@ -54,23 +55,12 @@ class Smoke:
         return list(zip(models.score(*columns).tolist(), models.cut(*columns[1:]), strict=True))
 
 
-def dr_irl(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [DR_IRL, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"} | environment,
-    )
-
-
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Smoke:
-    store = str(tmp_path_factory.mktemp("scoring") / "store")
-    done = dr_irl("run", "--profile", "smoke", "--store", store)
-    assert done.returncode == 0, done.stderr
-    return Smoke(store, load_run(Store(store, read_only=True), "latest"))
+def smoke(tmp_path_factory: pytest.TempPathFactory, make_dr_irl: Callable[..., Any], prefect_api: str) -> Smoke:
+    store, commands = str(tmp_path_factory.mktemp("scoring") / "store"), make_dr_irl(prefect_api)
+    done = commands.run("run", "--profile", "smoke", "--store", store)
+    assert done.wait() == 0, done.err
+    return Smoke(store, load_run(Store(store, read_only=True), "latest"), commands)
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +76,28 @@ def close(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_rows_on_standard_input_come_out_with_their_rewards(smoke: Smoke, expected: list[dict[str, Any]]) -> None:
-    scored = dr_irl("score", "--store", smoke.store, stdin=LINES)
-    assert [json.loads(line) for line in scored.stdout.splitlines()] == close(expected), scored.stderr
+    scored = smoke.commands.run("score", "--store", smoke.store, stdin=LINES)
+    assert [json.loads(line) for line in scored.out.splitlines()] == close(expected), scored.err
     assert [row["cut"] for row in expected] == [False, False, True]  # the smoke profile scores 8 tokens
 
 
 @pytest.mark.slow
 def test_a_summary_by_category_goes_to_standard_error(smoke: Smoke, expected: list[dict[str, Any]]) -> None:
-    scored = dr_irl("score", "-", "--panel", str(smoke.panel()), stdin=LINES)
+    scored = smoke.commands.run("score", "-", "--panel", str(smoke.panel()), stdin=LINES)
     mean = (expected[0]["reward"] + expected[2]["reward"]) / 2
-    assert re.search(rf"^insult +2 rows +mean reward +{mean:.2f} +1 cut$", scored.stderr, re.MULTILINE), scored.stderr
-    assert re.search(r"^benign +1 rows +mean reward +-?\d+\.\d\d +0 cut$", scored.stderr, re.MULTILINE)
-    assert "mental_health" not in scored.stderr
+    assert re.search(rf"^insult +2 rows +mean reward +{mean:.2f} +1 cut$", scored.err, re.MULTILINE), scored.err
+    assert re.search(r"^benign +1 rows +mean reward +-?\d+\.\d\d +0 cut$", scored.err, re.MULTILINE)
+    assert "mental_health" not in scored.err
 
 
 @pytest.mark.slow
 def test_a_table_is_scored_into_a_table(smoke: Smoke, expected: list[dict[str, Any]], tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
     output = tmp_path / "scored.parquet"
-    scored = dr_irl("score", str(tmp_path / "rows.parquet"), "--store", smoke.store, "--output", str(output))
-    assert (scored.returncode, scored.stdout) == (0, ""), scored.stderr
+    scored = smoke.commands.run(
+        "score", str(tmp_path / "rows.parquet"), "--store", smoke.store, "--output", str(output)
+    )
+    assert (scored.wait(), scored.out) == (0, ""), scored.err
     assert pq.read_table(output).to_pylist() == close(expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet", "scored.parquet"]
 
@@ -132,8 +124,8 @@ def test_a_panel_is_read_from_s3_and_rows_from_and_to_it(
             client.upload_file(str(path), "bucket", f"panels/one/{path.relative_to(smoke.panel())}")
     client.put_object(Bucket="bucket", Key="rows.jsonl", Body=LINES.encode())
     places = ("s3://bucket/rows.jsonl", "--panel", "s3://bucket/panels/one", "--output", "s3://bucket/scored.jsonl")
-    scored = dr_irl("score", *places, **moto)
-    assert scored.returncode == 0, scored.stderr
+    scored = smoke.commands.run("score", *places, environment=moto)
+    assert scored.wait() == 0, scored.err
     body = client.get_object(Bucket="bucket", Key="scored.jsonl")["Body"].read()
     assert [json.loads(line) for line in body.splitlines()] == close(expected)
 
@@ -141,12 +133,10 @@ def test_a_panel_is_read_from_s3_and_rows_from_and_to_it(
 @pytest.mark.slow
 def test_a_users_error_is_a_sentence_and_status_2_and_repeats_no_text(smoke: Smoke) -> None:
     rows = LINES + json.dumps({"prompt": "a secret", "response": "another", "category": "insuit"})
-    failed = dr_irl("score", "--store", smoke.store, stdin=rows)
-    assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith(
-        "dr-irl: line 4 of standard input: there is no reward model for the category 'insuit'"
-    )
-    assert "secret" not in failed.stderr
+    failed = smoke.commands.run("score", "--store", smoke.store, stdin=rows)
+    assert (failed.wait(), failed.out) == (2, "")
+    assert failed.err.startswith("dr-irl: line 4 of standard input: there is no reward model for the category 'insuit'")
+    assert "secret" not in failed.err
 
 
 def test_nothing_is_scored_from_a_terminal() -> None:
@@ -233,64 +223,60 @@ def without_times(text: str) -> str:
     return re.sub(r"\d+\.\d\d s", "T s", text)
 
 
-def chat(smoke: Smoke, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return dr_irl("chat", "--store", smoke.store, "--max-new-tokens", "6", *arguments, stdin=stdin)
+def chat(smoke: Smoke, *arguments: str, stdin: str = "") -> Any:
+    return smoke.commands.run("chat", "--store", smoke.store, "--max-new-tokens", "6", *arguments, stdin=stdin)
 
 
 @pytest.fixture(scope="module")
-def two_prompts(smoke: Smoke) -> subprocess.CompletedProcess[str]:
+def two_prompts(smoke: Smoke) -> Any:
     """The same prompt twice, each answered with the best of four."""
     return chat(smoke, "--best-of", "4", stdin="Mock my neighbour.\nMock my neighbour.\n")
 
 
 @pytest.mark.slow
 def test_the_best_of_several_is_shown_with_its_reward_and_the_range(
-    two_prompts: subprocess.CompletedProcess[str],
+    two_prompts: Any,
 ) -> None:
-    notes = NOTE.findall(two_prompts.stdout)
-    assert len(notes) == 2, two_prompts.stdout + two_prompts.stderr
+    notes = NOTE.findall(two_prompts.out)
+    assert len(notes) == 2, two_prompts.out + two_prompts.err
     for count, _, reward, lowest, highest in notes:
         assert (count, reward) == ("4", highest)
         assert float(lowest) < float(highest)
-    assert two_prompts.stdout.count("unaligned: ") == two_prompts.stdout.count("\naligned: ") == 2
+    assert two_prompts.out.count("unaligned: ") == two_prompts.out.count("\naligned: ") == 2
 
 
 @pytest.mark.slow
-def test_a_prompt_without_a_category_is_routed_to_one(
-    smoke: Smoke, two_prompts: subprocess.CompletedProcess[str]
-) -> None:
-    [first, second] = NOTE.findall(two_prompts.stdout)
+def test_a_prompt_without_a_category_is_routed_to_one(smoke: Smoke, two_prompts: Any) -> None:
+    [first, second] = NOTE.findall(two_prompts.out)
     assert first[1] == second[1]
     assert first[1] in smoke.record.settings.reward_labels
-    assert re.search(r"; the router gives this category \d+%$", two_prompts.stdout, re.MULTILINE)
+    assert re.search(r"; the router gives this category \d+%$", two_prompts.out, re.MULTILINE)
 
 
 @pytest.mark.slow
-def test_each_prompt_has_draws_of_its_own(two_prompts: subprocess.CompletedProcess[str]) -> None:
-    [first, second] = NOTE.findall(two_prompts.stdout)
+def test_each_prompt_has_draws_of_its_own(two_prompts: Any) -> None:
+    [first, second] = NOTE.findall(two_prompts.out)
     assert first != second
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_answers(smoke: Smoke, two_prompts: subprocess.CompletedProcess[str]) -> None:
+def test_the_same_command_gives_the_same_answers(smoke: Smoke, two_prompts: Any) -> None:
     again = chat(smoke, "--best-of", "4", stdin="Mock my neighbour.\nMock my neighbour.\n")
-    assert without_times(again.stdout) == without_times(two_prompts.stdout)
+    assert without_times(again.out) == without_times(two_prompts.out)
 
 
 @pytest.mark.slow
 def test_the_category_may_be_named(smoke: Smoke) -> None:
     said = chat(smoke, "--best-of", "2", "--category", "privacy_property", "hello")
-    [(_, category, *_)] = NOTE.findall(said.stdout)
-    assert (category, "router" in said.stdout) == ("privacy_property", False)
+    [(_, category, *_)] = NOTE.findall(said.out)
+    assert (category, "router" in said.out) == ("privacy_property", False)
 
 
 @pytest.mark.slow
 def test_a_category_without_a_reward_model_is_told_with_those_there_are(smoke: Smoke) -> None:
     failed = chat(smoke, "--best-of", "2", "--category", "insuit", "hello")
-    assert failed.returncode == 2
-    assert re.match(
-        r"dr-irl: --category 'insuit': run 'smoke-.*' has no such .*; it has benign, crimes_", failed.stderr
-    )
+    assert failed.wait() == 2
+    assert re.match(r"dr-irl: --category 'insuit': run 'smoke-.*' has no such .*; it has benign, crimes_", failed.err)
 
 
 @pytest.mark.slow
@@ -302,10 +288,12 @@ def test_a_prompt_routed_to_no_reward_model_is_answered_greedily(smoke: Smoke, t
     record = json.loads(path.read_text())
     record["artifacts"]["panel"] = record["artifacts"]["reward/insult"]
     path.write_text(json.dumps(record))
-    greedy = chat(smoke, "How do I boil an egg?").stdout
-    said = dr_irl("chat", "--store", str(one), "--max-new-tokens", "6", "--best-of", "2", "How do I boil an egg?")
-    assert said.stdout.startswith(greedy), said.stderr
-    assert said.stdout[len(greedy) :] == (
+    greedy = chat(smoke, "How do I boil an egg?").out
+    said = smoke.commands.run(
+        "chat", "--store", str(one), "--max-new-tokens", "6", "--best-of", "2", "How do I boil an egg?"
+    )
+    assert said.out.startswith(greedy), said.err
+    assert said.out[len(greedy) :] == (
         "best of 2: no choice, the answer is the greedy one: the prompt was routed to benign, and the run has no "
         "reward model of it; name another with --category: insult\n"
     )
