@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,7 +45,7 @@ def print_result(store: Store, record: RunRecord, output: str | None) -> None:
 def print_evaluations(store: Store, artifacts: Mapping[str, ArtifactRef]) -> None:
     """Print refusal by category, over-refusal and usefulness of every model that was evaluated."""
     found = [artifacts[f"evaluation/{name}"] for name in MODELS if f"evaluation/{name}" in artifacts]
-    Console(highlight=False).print(_result_table([read_summary(store.fetch(ref)) for ref in found]))
+    Console(highlight=False).print(result_table([read_summary(store.fetch(ref)) for ref in found]))
 
 
 def print_artifacts(artifacts: Mapping[str, ArtifactRef]) -> None:
@@ -214,26 +215,33 @@ def _no_judge(best: BestOf, category: str, categories: Sequence[str]) -> str:
     )
 
 
-def _result_table(models: list[ModelSummary]) -> Table:
-    table = Table(title="refusal, with 95 % intervals")
-    table.add_column("prompts")
+def result_table(models: list[ModelSummary]) -> Table:
+    """Make a row for every kind of prompts; three models fit on 80 columns."""
+    table = Table(title="refused, with 95 % intervals", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("prompts", no_wrap=True)
+    table.add_column("n", justify="right")
     for model in models:
-        table.add_column(model.name, justify="right")
+        table.add_column(model.name, justify="right", min_width=len(model.name))
     for category in (*HARM_CATEGORIES, "all"):
         label = "harmful, all" if category == "all" else category
-        table.add_row(label, *(_rate(model.refusal[category]) for model in models), end_section=category == "all")
+        table.add_row(label, *_rates([m.refusal[category] for m in models]), end_section=category == "all")
     for suite, label in (("ordinary", f"{BENIGN}: ordinary"), ("lookalike", f"{BENIGN}: look-alike")):
-        table.add_row(label, *(_rate(model.over_refusal[suite]) for model in models))
+        table.add_row(label, *_rates([model.over_refusal[suite] for model in models]))
     table.add_section()
-    table.add_row("perplexity of good answers", *(f"{model.perplexity:.1f}" for model in models))
+    table.add_row("perplexity, good answers", "", *(f"{model.perplexity:.1f}" for model in models))
     return table
+
+
+def _rates(rates: Sequence[Rate]) -> list[str]:
+    """Return how many prompts there were, and the share that each model refused of those that were scored."""
+    return [str(max(rate.count + rate.unscored for rate in rates)), *map(_rate, rates)]
 
 
 def _rate(rate: Rate) -> str:
     if not rate.count:
         return "unscored"
     unscored = f" ({rate.unscored} unscored)" if rate.unscored else ""
-    return f"{rate.value:.0%} of {rate.count} [{rate.low:.0%}, {rate.high:.0%}]{unscored}"
+    return f"{rate.value:.0%} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]{unscored}"
 
 
 def _plain(text: str) -> str:
