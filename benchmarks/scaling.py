@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import f as f_distribution
 from scipy.stats import t as student_t
 
 from dr_irl.alignment import Alignment
@@ -199,7 +200,8 @@ def between_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Say how far the difference of two arms may be from that of more seeds, over the seeds that have every arm.
 
     A rate is an arm's level plus a seed's level plus noise (a two-way layout without interaction), which has
-    (arms - 1) (seeds - 1) degrees of freedom; the 95 % interval of a difference of two arms is +- `half_width`.
+    (arms - 1) (seeds - 1) degrees of freedom. The 95 % interval of a difference of two arms is +- `half_width`; all
+    others may be compared with one arm at once by +- `half_width_of_all` (Bonferroni). `p_arms_alike` is the F test's.
     """
     complete = [arms for arms in runs.values() if set(ARMS) <= set(arms)]
     if len(complete) < 2:
@@ -213,8 +215,14 @@ def between_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             )
             noise = rates - rates.mean(axis=0) - rates.mean(axis=1, keepdims=True) + rates.mean()
             deviation = float(np.sqrt((noise**2).sum() / freedom))
-            half_width = float(student_t.ppf(0.975, freedom)) * deviation * (2 / len(complete)) ** 0.5
-            found[f"{suite} after {step}"] = {"deviation": round(deviation, 2), "half_width": round(half_width, 2)}
+            error = deviation * (2 / len(complete)) ** 0.5
+            ratio = len(complete) * float(rates.mean(axis=0).var(ddof=1)) / deviation**2
+            found[f"{suite} after {step}"] = {
+                "deviation": round(deviation, 2),
+                "half_width": round(error * float(student_t.ppf(0.975, freedom)), 2),
+                "half_width_of_all": round(error * float(student_t.ppf(1 - 0.025 / (len(ARMS) - 1), freedom)), 2),
+                "p_arms_alike": round(float(f_distribution.sf(ratio, len(ARMS) - 1, freedom)), 3),
+            }
     return found
 
 
