@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -11,14 +11,18 @@ from dr_irl.config import Settings
 from dr_irl.errors import SettingsError
 from dr_irl.explain import explain
 
-PROFILES = ("smoke", "demo", "paper")
+Shipped = Literal["smoke", "demo", "laptop", "paper", "rehearse-pass", "rehearse-fail"]
+"""The profiles of this package: one YAML file each, in `profiles/`."""
+PROFILES: tuple[str, ...] = get_args(Shipped)
+_EXTENDS = "extends"
 
 
 def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
     """Read a profile and apply dotted overrides such as `{"grpo.steps": 20}`.
 
     Args:
-        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        profile: one of `PROFILES`, or the path of a YAML file; either may say `extends: PROFILE` and then give only
+            what differs.
         overrides: dotted setting name -> value; text is read as YAML.
 
     Raises:
@@ -58,15 +62,43 @@ def _parse(text: str, where: str) -> Any:
         raise SettingsError(f"{where}: {text!r} is no YAML value; quote it") from None
 
 
-def _read_profile(profile: str) -> dict[str, Any]:
+def _read_profile(profile: str, within: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a profile and those that it extends, the nearest last.
+
+    Args:
+        profile: as for `load_settings`.
+        within: the profiles that extend this one, the outermost first.
+    """
+    if profile in within:
+        raise SettingsError(f"profile {profile!r} extends itself: {' -> '.join([*within, profile])}")
+    values = _parse_profile(profile)
+    if (base := values.pop(_EXTENDS, None)) is None:
+        return values
+    if not isinstance(base, str):
+        raise SettingsError(f"profile {profile!r}: extends = {base!r}; give {_known()}")
+    return _merged(_read_profile(base, (*within, profile)), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Put the changes over the base, section by section."""
+    merged = dict(base)
+    for name, value in changes.items():
+        below = merged.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _known() -> str:
+    return f"{', '.join(PROFILES)}, or the path of a YAML file"
+
+
+def _parse_profile(profile: str) -> dict[str, Any]:
     if profile in PROFILES:
         text = (files("dr_irl") / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
     elif Path(profile).suffix in (".yaml", ".yml") and Path(profile).is_file():
         text = _read_text(Path(profile))
     else:
-        raise SettingsError(
-            f"profile {profile!r} is unknown; allowed are {', '.join(PROFILES)}, or the path of a YAML file"
-        )
+        raise SettingsError(f"profile {profile!r} is unknown; allowed are {_known()}")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

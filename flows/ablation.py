@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -16,7 +16,7 @@ from dr_irl.artifacts.keys import ABLATIONS
 from dr_irl.errors import SettingsError
 from dr_irl.evaluation.compare import paired_difference
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
-from dr_irl.profile import load_settings
+from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Answer
 from dr_irl.report.data import ModelSummary
 from flows.dag import build_dag, select
@@ -43,7 +43,7 @@ ALIGNED = "evaluation/aligned"
 @flow(name="ablate", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
 @ending_in_a_sentence
 def ablate(
-    profile: Literal["smoke", "demo", "paper"] | str = "demo",
+    profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,
     arms: dict[str, dict[str, Any]] | None = None,
     seeds: list[int] | None = None,
@@ -53,7 +53,7 @@ def ablate(
     """Align once per arm and seed, and compare every arm with the first; what arms share is computed once.
 
     Args:
-        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        profile: the name of a shipped one, or the path of a YAML file.
         overrides: dotted setting name -> value, for all arms.
         arms: name -> overrides of its own, for example `{"static": {"scaling.combine": "none"}, "both": {}}`; the
             first is what the others are compared with. By default static rewards, either factor, and both.

@@ -1,12 +1,12 @@
 """Evaluates a model that is there already: a registered one, or an adapter anywhere."""
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import ArtifactRef
-from dr_irl.profile import load_settings
+from dr_irl.profile import Shipped, load_settings
 from dr_irl.promotion.registry import Registry
 from flows.dag import build_dag, select
 from flows.pipeline import align
@@ -22,7 +22,7 @@ EVALUATED = ("evaluation/unaligned", "evaluation/champion")
 @ending_in_a_sentence
 def evaluate_model(
     model: str,
-    profile: Literal["smoke", "demo", "paper"] | str = "demo",
+    profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,
     store: str = "store",
     runner: Runner = "threads",
@@ -32,7 +32,7 @@ def evaluate_model(
     Args:
         model: a registered model, `NAME` for its champion or `NAME/VERSION`; or an adapter of the profile's policy: a
             folder, `s3://bucket/prefix` or a hub id.
-        profile: `smoke`, `demo`, `paper`, or the path of a YAML file: the prompts, the policy, how it answers.
+        profile: the name of a shipped one, or the path of a YAML file: the prompts, the policy, how it answers.
         overrides: dotted setting name -> value.
         store: a folder or `s3://bucket/prefix` for artifacts; its registry is where `NAME` is looked up.
         runner: what builds the stages: `threads`, `processes`, or a cluster by `dask` or `ray`.

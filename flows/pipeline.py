@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.config import Settings
 from dr_irl.errors import CorruptArtifactError
-from dr_irl.profile import load_settings
+from dr_irl.profile import Shipped, load_settings
 from flows.dag import Dag, Selection, build_dag, select
 from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 @flow(name="train", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
 @ending_in_a_sentence
 def dr_irl_pipeline(
-    profile: Literal["smoke", "demo", "paper"] | str = "demo",
+    profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,
     store: str = "store",
     output: str | None = None,
@@ -45,7 +45,7 @@ def dr_irl_pipeline(
     """Align a model with DR-IRL.
 
     Args:
-        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        profile: the name of a shipped one, or the path of a YAML file.
         overrides: dotted setting name -> value, for example `{"grpo.steps": 20}`.
         store: a folder or `s3://bucket/prefix` for artifacts.
         output: a folder that receives the adapter, the report and the run's record; none by default.

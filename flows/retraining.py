@@ -19,7 +19,7 @@ from dr_irl.demonstrations.ledger import read_ledger
 from dr_irl.demonstrations.news import News, count_news
 from dr_irl.demonstrations.sources import load_examples, newest_first
 from dr_irl.errors import SettingsError
-from dr_irl.profile import load_settings
+from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
 from flows.dag import build_dag, select
 from flows.pipeline import align
@@ -35,7 +35,7 @@ from tasks.opening import open_store
 @flow(name="retrain", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
 @ending_in_a_sentence
 def retrain_pipeline(
-    profile: Literal["smoke", "demo", "paper"] | str = "demo",
+    profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,
     store: str = "store",
     output: str | None = None,
@@ -47,7 +47,7 @@ def retrain_pipeline(
     """Train on the profile's own files and on all that ever came in through the inbox; nothing new, nothing run.
 
     Args:
-        profile: `smoke`, `demo`, `paper`, or the path of a YAML file.
+        profile: the name of a shipped one, or the path of a YAML file.
         overrides: dotted setting name -> value, for example `{"demonstrations.generator": "policy"}`.
         store: a folder or `s3://bucket/prefix` for artifacts; new prompts are dropped below its `inbox/`.
         output: a folder that receives the adapter, the report and the run's record; none by default.

@@ -7,7 +7,9 @@ import typer
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="DR_IRL_STORE", help="Folder or s3://bucket/prefix for artifacts.")
 ]
-Profile = Annotated[str, typer.Option(help="smoke (seconds), demo (minutes), paper (GPU), or a YAML file.")]
+Profile = Annotated[
+    str, typer.Option(help="smoke (seconds), demo (minutes), laptop (half an hour), paper (GPU), or a YAML file.")
+]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="SECTION.NAME=VALUE, any setting; may be repeated.")
 ]

@@ -50,6 +50,30 @@ def test_a_file_is_a_profile_named_after_it(tmp_path: Path) -> None:
     assert load_settings(profile(tmp_path, text)).profile == "mine"
 
 
+def test_a_profile_that_extends_another_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    mine, smoke = load_settings(profile(tmp_path, "extends: smoke\ngrpo:\n  steps: 20\n")), load_settings("smoke")
+    assert mine == smoke.model_copy(update={"profile": "mine", "grpo": smoke.grpo.model_copy(update={"steps": 20})})
+
+
+def test_a_profile_may_extend_one_that_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("extends: smoke\nseed: 1\n")
+    mine = load_settings(profile(tmp_path, f"extends: {tmp_path}/first.yaml\nthreads: 2\n"))
+    assert (mine.seed, mine.threads, mine.grpo) == (1, 2, load_settings("smoke").grpo)
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ("smokey", r"profile 'smokey' is unknown; allowed are smoke"),
+        ("[smoke]", r"extends = \['smoke'\]; give smoke, "),
+        ("{tmp_path}/mine.yaml", r"extends itself: .*mine.yaml -> .*mine.yaml"),
+    ],
+)
+def test_a_base_that_cannot_be_extended_is_told(base: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        load_settings(profile(tmp_path, f"extends: {base.format(tmp_path=tmp_path)}\n"))
+
+
 @pytest.mark.parametrize(
     ("assignment", "sentence"),
     [

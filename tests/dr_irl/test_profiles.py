@@ -41,12 +41,12 @@ def test_a_profile_loads_under_its_own_name(profile: str) -> None:
 
 
 def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"'papre' is unknown; allowed are smoke, demo, paper"):
+    with pytest.raises(SettingsError, match=r"'papre' is unknown; allowed are smoke, demo, laptop, paper, re"):
         load_settings("papre")
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo"])
-def test_smoke_and_demo_need_no_network(profile: str) -> None:
+@pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile != "paper"])
+def test_all_but_the_paper_profile_need_no_network(profile: str) -> None:
     models = load_settings(profile).models
     assert [name for name in (models.policy, models.encoder) if not name.startswith("bundled:")] == []
 
@@ -89,3 +89,9 @@ def test_the_paper_profile_scales_as_published(paper: Settings) -> None:
 def test_the_paper_profile_adapts_every_layer_of_its_model(paper: Settings) -> None:
     # Llama-3.1-8B has 32 layers; its config.json is on the hub, so the number is repeated here.
     assert (paper.reward.depth, paper.reward.adapted_layers, paper.grpo.adapted_layers) == (32, 32, 32)
+
+
+def test_the_rehearsals_differ_from_smoke_in_what_the_gate_asks_and_nothing_else() -> None:
+    smoke = load_settings("smoke").model_dump(exclude={"profile", "promotion"})
+    for profile in ("rehearse-pass", "rehearse-fail"):
+        assert load_settings(profile).model_dump(exclude={"profile", "promotion"}) == smoke
