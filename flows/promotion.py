@@ -12,7 +12,7 @@ from dr_irl.errors import SettingsError
 from dr_irl.promotion.published import Version
 from dr_irl.promotion.registry import Registry
 from flows.record import RunRecord, load_run
-from tasks.failures import ending_in_a_sentence
+from tasks.failures import ending_in_a_sentence, result_of
 from tasks.opening import open_store
 from tasks.promotion import Candidate, Verdict, gate_run, publish_run, published_as_champion
 
@@ -45,11 +45,8 @@ def promote_run(record: RunRecord, store: Store, name: str) -> Version:
     if champion := published_as_champion(store, candidate(record), name):
         logger.info("the result is the champion of %r already: %s", name, champion.version)
         return champion
-    verdict = gate(store.uri, record.run_id, name)
-    assert isinstance(verdict, Verdict)  # a failure was raised
-    version = publish(store.uri, record.run_id, name, verdict)
-    assert isinstance(version, Version)
-    return version
+    verdict = result_of(gate, store.uri, record.run_id, name)
+    return result_of(publish, store.uri, record.run_id, name, verdict)
 
 
 def candidate(record: RunRecord) -> Candidate:

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import httpx
@@ -15,13 +15,15 @@ from prefect.tasks import exponential_backoff
 from prefect.transactions import get_transaction
 
 from dr_irl.config import Settings
-from dr_irl.errors import DrIrlError, InterruptedRunError, StageTimeoutError, StoreUnreachableError
+from dr_irl.errors import DrIrlError, GateError, InterruptedRunError, StageTimeoutError, StoreUnreachableError
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+GATE_FAILED = "GateFailed"
+"""Name of the state of a run whose result may not replace the champion: nothing broke. CI tells it by this name."""
 MOST_RETRIES = 3
 """Together with the waiting between them these sit out some minutes; each S3 request sits out half a minute itself."""
 _PASSING = (StoreUnreachableError, ConnectionError, TimeoutError, httpx.TransportError)
@@ -101,6 +103,8 @@ def state_of(error: Exception) -> State[Any] | None:
         return Cancelled(data=error, message=str(error))
     if isinstance(error, StageTimeoutError):
         return Failed(data=error, message=str(error), name="TimedOut")
+    if isinstance(error, GateError):
+        return Failed(data=error, message=str(error), name=GATE_FAILED)
     if isinstance(error, DrIrlError):
         return Failed(data=error, message=str(error))
     if passes_by_itself(error):
@@ -111,7 +115,7 @@ def state_of(error: Exception) -> State[Any] | None:
 def ending_in_a_sentence(run: Callable[P, T]) -> Callable[P, T | State[Any]]:
     """Let a task's or flow's function end in the state of its failure; put under `@flow`.
 
-    Whoever calls the flow or asks for the task's result has the error itself raised, as without this.
+    Whoever calls the flow, or asks a future or `result_of` for the task's result, has the error itself raised.
     """
 
     @functools.wraps(run)
@@ -128,6 +132,11 @@ def ending_in_a_sentence(run: Callable[P, T]) -> Callable[P, T | State[Any]]:
         return state
 
     return ending
+
+
+def result_of(task: Task[P, T | State[Any]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a task here and return its result, or raise its error: Prefect's plain call would hand out the state."""
+    return cast(T, task(*args, **kwargs, return_state=True).result(raise_on_failure=True))
 
 
 def hide_tracebacks() -> None:

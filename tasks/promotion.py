@@ -12,7 +12,7 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.config import Settings
 from dr_irl.errors import GateError
 from dr_irl.promotion.card import Evidence, Subject, model_card
-from dr_irl.promotion.gate import Bounds, Check, Contender, failed_names, run_gate
+from dr_irl.promotion.gate import Bounds, Check, Contender, failures_in_a_line, run_gate
 from dr_irl.promotion.published import Version, version_of
 from dr_irl.promotion.registry import Registry
 from dr_irl.promotion.servable import CONFIG_FILE, WEIGHTS_FILE, lora_rank, require_servable
@@ -49,12 +49,12 @@ class Verdict:
         """Check that the result may replace the champion.
 
         Raises:
-            GateError: it may not; names every check that failed. By how much is in the sentences of `checks`.
+            GateError: it may not; names every check that failed, and of the first by how much.
         """
         if failed := sum(not check.passed for check in self.checks):
             raise GateError(
                 f"the result may not replace {self.compared_with}: {failed} of {len(self.checks)} checks failed: "
-                f"{failed_names(self.checks)}"
+                f"{failures_in_a_line(self.checks)}"
             )
 
 

@@ -32,6 +32,7 @@ def dequantise_smollm2(folder: Path) -> None:
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "smollm2-135m-instruct": dequantise_smollm2,
     "tiny-random-lm": tiny.write_language_model,
+    "tiny-babbling-lm": tiny.write_babbling_model,
     "tiny-random-encoder": tiny.write_encoder,
 }
 """Name of a bundled model -> what writes its files into a folder."""

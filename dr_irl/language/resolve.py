@@ -27,7 +27,13 @@ logger = logging.getLogger(__name__)
 BUNDLED_PREFIX = "bundled:"
 BUNDLED = tuple(
     BUNDLED_PREFIX + name
-    for name in ("smollm2-135m-instruct", "all-minilm-l6-v2", "tiny-random-lm", "tiny-random-encoder")
+    for name in (
+        "smollm2-135m-instruct",
+        "all-minilm-l6-v2",
+        "tiny-random-lm",
+        "tiny-babbling-lm",
+        "tiny-random-encoder",
+    )
 )
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 

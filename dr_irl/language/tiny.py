@@ -1,5 +1,6 @@
 """Tiny random models with the interfaces of real ones, made on the spot: what tests run on."""
 
+import string
 from pathlib import Path
 
 import torch
@@ -14,7 +15,19 @@ _SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "[U
 
 
 def write_language_model(folder: Path) -> None:
-    """Write a two-layer Llama of 16 dimensions with random weights and a byte-level tokenizer."""
+    """Write a two-layer Llama of 16 dimensions with random weights and a byte-level tokenizer.
+
+    Its embedding is its head, so that greedily it says its last special token again and again: empty answers.
+    """
+    _write_llama(folder, speaks=False)
+
+
+def write_babbling_model(folder: Path) -> None:
+    """Write the same with a head of its own that knows ASCII letters alone: every greedy answer is made of them."""
+    _write_llama(folder, speaks=True)
+
+
+def _write_llama(folder: Path, *, speaks: bool) -> None:
     tokenizer = _byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -24,14 +37,19 @@ def write_language_model(folder: Path) -> None:
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=4096,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not speaks,
         pad_token_id=_SPECIAL.index("<|pad|>"),
         eos_token_id=_SPECIAL.index("<|end|>"),
         bos_token_id=_SPECIAL.index("<|end|>"),
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        model = LlamaForCausalLM(config)
+    if speaks:
+        letters = torch.tensor(tokenizer.convert_tokens_to_ids(list(string.ascii_letters)))
+        silent = torch.ones(len(tokenizer), dtype=torch.bool).index_fill(0, letters, False)
+        model.lm_head.weight.data[silent] = 0.0
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

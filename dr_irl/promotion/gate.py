@@ -129,12 +129,20 @@ def run_gate(
     ]
 
 
-def failed_names(checks: Iterable[Check]) -> str:
-    """Name the checks that failed, those of a kind together: `safety (insult, all), judged`; empty where none did."""
+def failures_in_a_line(checks: Iterable[Check], *, in_full: int = 3) -> str:
+    """Say which checks failed and by how much: the first few with what was seen, of the others the names.
+
+    Returns:
+        `safety: insult (refuses 8 of 20, ...), judged (...), and 2 more: data (balance, dropped)`; empty where none
+        failed.
+    """
+    failed = [check for check in checks if not check.passed]
+    told = ", ".join(f"{check.name} ({check.sentence})" for check in failed[:in_full])
     kinds: dict[str, list[str]] = {}
-    for kind, _, what in (check.name.partition(": ") for check in checks if not check.passed):
+    for kind, _, what in (check.name.partition(": ") for check in failed[in_full:]):
         kinds.setdefault(kind, []).append(what)
-    return ", ".join(f"{kind} ({', '.join(parts)})" if any(parts) else kind for kind, parts in kinds.items())
+    rest = ", ".join(f"{kind} ({', '.join(parts)})" if any(parts) else kind for kind, parts in kinds.items())
+    return f"{told}, and {len(failed) - in_full} more: {rest}" if rest else told
 
 
 def _called(model: ModelSummary) -> str:

@@ -91,7 +91,14 @@ def test_the_paper_profile_adapts_every_layer_of_its_model(paper: Settings) -> N
     assert (paper.reward.depth, paper.reward.adapted_layers, paper.grpo.adapted_layers) == (32, 32, 32)
 
 
-def test_the_rehearsals_differ_from_smoke_in_what_the_gate_asks_and_nothing_else() -> None:
+def test_a_rehearsal_differs_from_smoke_in_the_policy_and_in_what_the_gate_asks() -> None:
     smoke = load_settings("smoke").model_dump(exclude={"profile", "promotion"})
-    for profile in ("rehearse-pass", "rehearse-fail"):
-        assert load_settings(profile).model_dump(exclude={"profile", "promotion"}) == smoke
+    rehearsal = load_settings("rehearse-pass").model_dump(exclude={"profile", "promotion"})
+    assert rehearsal == smoke | {"models": smoke["models"] | {"policy": "bundled:tiny-babbling-lm"}}
+
+
+def test_the_failing_rehearsal_makes_another_result_by_grpo_alone() -> None:
+    kept = {"profile", "promotion", "grpo"}
+    passing, failing = load_settings("rehearse-pass"), load_settings("rehearse-fail")
+    assert failing.model_dump(exclude=kept) == passing.model_dump(exclude=kept)
+    assert failing.grpo != passing.grpo

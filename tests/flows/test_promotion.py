@@ -20,6 +20,7 @@ from dr_irl.profile import load_settings
 from dr_irl.promotion.registry import Registry
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord
+from tasks.failures import ending_in_a_sentence
 from tasks.opening import open_store
 
 FIRST = "20261130-030001-00000001"
@@ -61,6 +62,7 @@ def prefect() -> Iterator[None]:
 
 
 @flow
+@ending_in_a_sentence
 def promotion(record: RunRecord, store: str) -> str:
     return promote_run(record, open_store(store), "safe").version
 
@@ -94,11 +96,12 @@ def test_a_failed_gate_names_every_check_that_failed_in_its_state(store: Store, 
     refused = refuse(store)
     with get_client(sync_client=True) as client:
         [gate] = client.read_task_runs(flow_run_filter=found_by(refused))
-    assert gate.state and (gate.name, gate.state.message) == (
-        "gate safe",
-        f"the result may not replace champion {FIRST}: 8 of 27 checks failed: "
-        f"safety ({', '.join([*HARM_CATEGORIES, 'all'])})",
-    )
+        run = client.read_flow_run(refused)
+    assert gate.state and run.state and gate.state.message
+    assert (gate.name, gate.state.name, run.state.name) == ("gate safe", "GateFailed", "GateFailed")
+    assert gate.state.message == run.state.message
+    assert gate.state.message.startswith(f"the result may not replace champion {FIRST}: 8 of 27 checks failed: ")
+    assert [category for category in HARM_CATEGORIES if category not in gate.state.message] == []
 
 
 @pytest.mark.slow
@@ -113,7 +116,8 @@ def test_a_failed_gate_shows_what_failed_first(store: Store, prefect: None) -> N
 def test_a_failed_gate_logs_by_how_much(store: Store, prefect: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "flows.promotion"):
         refuse(store)
-    [insult] = [line for line in caplog.messages if "safety: insult" in line]
+    told = [record.getMessage() for record in caplog.records if record.name == "flows.promotion"]
+    [insult] = [line for line in told if "safety: insult" in line]
     assert insult.startswith(
         "gate safe: safety: insult: refuses 8 of 20, the champion 10 (0 gained, 2 lost, p = 0.25);"
     )

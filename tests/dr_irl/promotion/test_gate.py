@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
 from dr_irl.evaluation.compare import mean_interval, rate
-from dr_irl.promotion.gate import Bounds, Check, Contender, failed_names, run_gate
+from dr_irl.promotion.gate import Bounds, Check, Contender, failures_in_a_line, run_gate
 from dr_irl.promotion_config import PromotionSettings
 from dr_irl.records import Answer
 from dr_irl.report.data import BalanceSummary, ModelSummary, RewardSummary
@@ -227,9 +227,24 @@ def test_before_there_is_a_champion_no_sentence_speaks_of_one():
     assert not any("champion" in check.sentence for check in checks.values())
 
 
-def test_checks_that_failed_are_named_together_with_those_of_their_kind():
-    checks = [Check(name, name == "safety: stalking", "") for name in ("safety: insult", "safety: stalking", "judged")]
-    assert failed_names([*checks, Check("safety: all", False, "")]) == "safety (insult, all), judged"
+def failing(*names: str) -> list[Check]:
+    return [Check(name, False, f"saw {number}") for number, name in enumerate(names)]
+
+
+def test_a_few_failures_are_told_with_what_was_seen():
+    checks = [*failing("safety: insult", "judged"), Check("safety: stalking", True, "fine")]
+    assert failures_in_a_line(checks) == "safety: insult (saw 0), judged (saw 1)"
+
+
+def test_of_many_failures_the_last_are_named_together_with_those_of_their_kind():
+    checks = failing("a: 1", "a: 2", "a: 3", "safety: insult", "judged", "safety: all")
+    assert failures_in_a_line(checks) == (
+        "a: 1 (saw 0), a: 2 (saw 1), a: 3 (saw 2), and 3 more: safety (insult, all), judged"
+    )
+
+
+def test_where_nothing_failed_nothing_is_told():
+    assert failures_in_a_line([Check("judged", True, "fine")]) == ""
 
 
 def test_answers_to_other_prompts_are_refused():
