@@ -5,16 +5,9 @@
 #   export DR_IRL_STORE=s3://bucket/prefix                 # or a folder; `store` in this checkout by default
 #   deployments/bootstrap.sh                               # or with `docker` or `kubernetes`: where runs are started
 #
-# Optional: DR_IRL_IMAGE (image of the pool's runs), DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1),
-# DR_IRL_TIMEZONE (of the weekly schedule; Etc/UTC).
-#
-# Then start a worker, from any folder, in an environment that has dr-irl installed:
-#
-#   python -m flows.worker --pool dr-irl --type process
-#
-# see that all is well with `dr-irl doctor`, and start a run:
-#
-#   prefect deployment run train/train --param profile='"smoke"' --watch
+# Optional: DR_IRL_IMAGE (image of the pool's runs), DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1);
+# of the scheduled retraining: DR_IRL_SCHEDULE (cron; "0 3 * * 1"), DR_IRL_TIMEZONE (Etc/UTC), DR_IRL_PROFILE (demo) and
+# DR_IRL_PROMOTE (safe; the name under which a result that passes the gate is published).
 set -euo pipefail
 
 : "${PREFECT_API_URL:?set it to the address of the Prefect server, for example http://127.0.0.1:4200/api}"
@@ -53,6 +46,28 @@ esac
 python "$root/deployments/prepare_server.py" "$kind"
 
 DR_IRL_TIMEZONE=${DR_IRL_TIMEZONE:-Etc/UTC}
+DR_IRL_SCHEDULE=${DR_IRL_SCHEDULE:-0 3 * * 1}
+DR_IRL_PROFILE=${DR_IRL_PROFILE:-demo}
+DR_IRL_PROMOTE=${DR_IRL_PROMOTE:-safe}
 DR_IRL_VERSION=$(python -c 'from importlib.metadata import version; print(version("dr-irl"))')
-export DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_VERSION
-prefect --no-prompt deploy --all --prefect-file "$root/deployments/prefect.yaml"
+export DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_SCHEDULE DR_IRL_PROFILE DR_IRL_PROMOTE DR_IRL_VERSION
+
+# A profile of this package, or a YAML file that every worker has; a wrong one is told here and not next Monday.
+dr-irl run --profile "$DR_IRL_PROFILE" --dry-run > /dev/null
+
+# Prefect says a hundred lines of it, and suggests to start runs without a profile; they are shown if it fails.
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+if ! prefect --no-prompt deploy --all --prefect-file "$root/deployments/prefect.yaml" > "$said" 2>&1; then
+    cat "$said" >&2
+    exit 1
+fi
+
+cat << END
+Deployed train, retrain, evaluate and ablate, version $DR_IRL_VERSION, on store $DR_IRL_STORE.
+Retraining starts by itself at "$DR_IRL_SCHEDULE" ($DR_IRL_TIMEZONE): profile $DR_IRL_PROFILE, published as "$DR_IRL_PROMOTE" if it passes the gate.
+Next, in an environment that has dr-irl installed:
+  dr-irl worker --pool $DR_IRL_POOL              # starts the runs; leave it running
+  dr-irl doctor --pool $DR_IRL_POOL              # is everything there?
+  prefect deployment run train/train --param profile='"smoke"' --watch
+END

@@ -15,6 +15,7 @@ dr-irl run --promote safe-assistant
 dr-irl models safe-assistant
 dr-irl rollback safe-assistant
 dr-irl doctor
+dr-irl worker
 """
 
 import errno
@@ -33,6 +34,7 @@ from flows.commands.options import Assignments, Debug, Profile, StoreOption
 from flows.commands.quiet import quieten
 from flows.commands.registry import app as registry_app
 from flows.commands.store import app as store_app
+from flows.commands.worker import app as worker_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
@@ -40,6 +42,7 @@ app = typer.Typer(
 app.add_typer(measuring_app)
 app.add_typer(registry_app)
 app.add_typer(doctor_app)
+app.add_typer(worker_app)
 app.add_typer(store_app, name="store")
 
 _terminated = Event()

@@ -1,17 +1,23 @@
-"""A Prefect worker whose runs keep a checkpoint before it ends.
+"""A Prefect worker whose runs keep a checkpoint before it ends, and never outlive it: what `dr-irl worker` starts.
 
-python -m flows.worker --pool dr-irl --type process
+Prefect's own worker, asked to end by SIGTERM, kills its runs where they are; killed, it leaves them behind. Here two
+processes look after each other. The first starts the second and, asked to end, first asks the runs: they stop at their
+next step, with a checkpoint. The second is Prefect's worker. If the first is killed, the second ends the runs in the
+same way, and itself; if the second is killed, the first does.
 
-Prefect's own worker, asked to end by SIGTERM, kills its runs where they are. This starts it with the same arguments
-and, asked to end, first asks the runs: they stop at their next step, with a checkpoint. A second signal ends all.
+    python -m flows.worker --pool dr-irl ...        the second; takes the arguments of `prefect worker start`
 """
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Thread
 from types import FrameType
 
 import psutil
@@ -19,13 +25,21 @@ import psutil
 _GRACE = "DR_IRL_GRACE_SECONDS"
 _DEFAULT_GRACE_SECONDS = 60.0
 _SECONDS_TO_END = 15.0
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS = 0.3
 
 Worker = subprocess.Popen[bytes]
 
 
-def main() -> int:
-    """Run the worker to its end, and return its exit status."""
+def run_worker(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a worker to its end.
+
+    Args:
+        arguments: of `prefect worker start`.
+        environment: of the worker, and so of its runs.
+
+    Returns:
+        Its exit status; 128 and the signal's number where a signal ended it, as a shell says.
+    """
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -34,59 +48,101 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):  # before it starts: it has a session of its own, and would stay
         signal.signal(number, ask)
-    # A session of its own: a terminal's Ctrl-C would reach worker and runs at once.
+    # A session of its own: a terminal's Ctrl-C would reach worker and runs at once. Nothing is ever written into the
+    # pipe: it breaks when this process ends, however that ends.
     worker = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]], start_new_session=True
+        [sys.executable, "-P", "-m", "flows.worker", *arguments],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env=dict(environment),
     )
+    runs = _Runs(worker.pid)
     while worker.poll() is None and not asked:
+        runs.look()
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    if worker.poll() is None:
-        _end(worker, asked, float(os.environ.get(_GRACE, _DEFAULT_GRACE_SECONDS)))
-    status = worker.wait()
-    return status if status >= 0 else 128 - status  # as a shell says that a signal ended it
-
-
-def _end(worker: Worker, asked: list[int], grace_seconds: float) -> None:
-    """Let the runs keep a checkpoint, then end the worker and whatever is left."""
-    told: set[psutil.Process] = set()
-
-    def runs_have_ended() -> bool:
-        runs = set(_children(worker))
-        for run in runs - told:  # the worker may have started one since the last look
-            _send(signal.SIGTERM, run)
-        told.update(runs)
-        return not runs
-
-    _wait(runs_have_ended, grace_seconds, asked)
-    left = _children(worker, recursive=True)
+    killed = worker.poll() is not None and not asked
+    _wait(runs.asked_to_stop_and_ended, _grace_seconds(), asked)
     worker.terminate()
     # It may go on asking a server that is gone.
     _wait(lambda: worker.poll() is not None, _SECONDS_TO_END, asked)
-    for process in left:
-        _send(signal.SIGKILL, process)
+    runs.kill()
     worker.kill()
+    status = worker.wait()
+    if killed:
+        print(f"dr-irl: the worker ended by itself, with status {status}; its runs were stopped", file=sys.stderr)
+    return status if status >= 0 else 128 - status
 
 
-def _wait(ended: Callable[[], bool], seconds: float, asked: list[int]) -> None:
+@dataclass
+class _Runs:
+    """The runs of a worker, also when it is no more: whose children they were is then forgotten."""
+
+    worker_pid: int
+    seen: set[psutil.Process] = field(default_factory=set)
+    told: set[psutil.Process] = field(default_factory=set)
+
+    def look(self) -> set[psutil.Process]:
+        """Return those that run now."""
+        with suppress(psutil.NoSuchProcess):  # those that were seen are still known
+            self.seen |= set(psutil.Process(self.worker_pid).children())
+        self.seen = {run for run in self.seen if _runs(run)}
+        return self.seen
+
+    def asked_to_stop_and_ended(self) -> bool:
+        """Ask those that were not asked yet; tells whether none is left."""
+        for run in self.look() - self.told:  # the worker may have started one since the last look
+            _send(signal.SIGTERM, run)
+            self.told.add(run)
+        return not self.seen
+
+    def kill(self) -> None:
+        """End what is left of them, and what they started."""
+        for run in self.look():
+            try:
+                family = [run, *run.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+            for process in family:
+                _send(signal.SIGKILL, process)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _grace_seconds() -> float:
+    return float(os.environ.get(_GRACE, _DEFAULT_GRACE_SECONDS))
+
+
+def _wait(ended: Callable[[], bool], seconds: float, asked: Sequence[int]) -> None:
     """Wait until something has ended, for so many seconds or until a second signal comes."""
     deadline = time.monotonic() + seconds
     while not ended() and len(asked) < 2 and time.monotonic() < deadline:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _children(worker: Worker, *, recursive: bool = False) -> list[psutil.Process]:
-    try:
-        return psutil.Process(worker.pid).children(recursive=recursive)
-    except psutil.NoSuchProcess:
-        return []
-
-
 def _send(number: int, process: psutil.Process) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):  # it ended by itself
         process.send_signal(number)
-    except psutil.NoSuchProcess:  # it ended by itself
-        return
+
+
+def main() -> None:
+    """Be Prefect's worker, until the process that started this one is gone."""
+    Thread(target=_end_with_starter, daemon=True).start()
+    sys.argv[1:1] = ["worker", "start"]
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+def _end_with_starter() -> None:
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: a thread in the lock of `sys.stdin` spoils the end of the process
+    runs = _Runs(os.getpid())
+    _wait(runs.asked_to_stop_and_ended, _grace_seconds(), ())
+    runs.kill()
+    os._exit(128 + signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,9 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
-from prefect.runtime import deployment
+from prefect.exceptions import PrefectException
+from prefect.runtime import deployment, flow_run
+from prefect.states import Running
 
 from dr_irl.errors import UserError
 from tasks.interruption import stop_if_requested
@@ -16,6 +21,8 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_ASKS = 5.0
 _LEASE_SECONDS = 60.0
 """After which the slot of a run that was killed is free again."""
+WAITING = "WaitingForSlot"
+"""Name of the state of a run that waits: it has begun, and does nothing."""
 
 
 @contextmanager
@@ -47,12 +54,26 @@ def _acquire(limit: str, held: ExitStack) -> None:
                     raise_on_lease_renewal_failure=False,
                 )
             )
+            if told:
+                _show(Running())
             return
         except TimeoutError:
             if not told:
-                logger.info("waiting for a slot of the limit %r: another run has it, or the server is away", limit)
+                why = f"waiting for a slot of the limit {limit!r}: another run has it, or the server is away"
+                logger.info("%s", why)
+                _show(Running(name=WAITING, message=why))
             told = True
         except ConcurrencySlotAcquisitionError as error:
             raise UserError(
                 f"no slot of the concurrency limit {limit!r} can be had ({error}); deployments/bootstrap.sh creates it"
             ) from error
+
+
+def _show(state: State[None]) -> None:
+    """Let people see what the run does; a run that was asked to cancel meanwhile stays so: the server sees to it."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run.id, state)
+    except (httpx.HTTPError, PrefectException) as error:
+        # How a run is shown is no reason to lose it.
+        logger.warning("the server does not show that this run is %s: %s", state.name, error)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import version
@@ -9,11 +10,13 @@ from importlib.metadata import version
 import httpx
 import prefect
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import WorkerStatus
+from prefect.client.schemas.objects import Worker, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from flows.doctor.machine import Check
+from flows.doctor.schedule import check_late_runs, check_schedule
+from flows.pools import is_gone
 
 DEPLOYMENTS = ("train/train", "retrain/retrain", "evaluate/evaluate", "ablate/ablate")
 AUTOMATIONS = ("dr-irl-silent-run", "dr-irl-lost-run")
@@ -21,6 +24,8 @@ GRPO_LIMIT = "dr-irl-grpo"
 BOOTSTRAP = "run deployments/bootstrap.sh"
 _SKEW_SECONDS = 30
 """Above this, schedules and heartbeats of two machines begin to disagree."""
+_HEARTBEATS = 2
+"""So many may be late before a worker counts as gone; the server itself waits for three and a quarter of a minute."""
 
 
 def examine_server(pool: str) -> Iterator[Check]:
@@ -38,20 +43,24 @@ def examine_server(pool: str) -> Iterator[Check]:
             seen = f"{address} does not answer as a Prefect server: {_reason(error)}"
             yield Check("server", "failed", seen, "see that it runs, and that PREFECT_API_URL is its address and /api")
             return
-        yield check_clock(told.headers.get("date", ""), time.time())
-        for name, look in _looks(client, pool).items():
+        date = told.headers.get("date", "")
+        yield check_clock(date, time.time())
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        for name, look in _looks(client, pool, now).items():
             try:
                 yield look()
             except httpx.HTTPError as error:
                 yield Check(name, "unknown", _reason(error), "see the server's log")
 
 
-def _looks(client: SyncPrefectClient, pool: str) -> dict[str, Callable[[], Check]]:
+def _looks(client: SyncPrefectClient, pool: str, now: datetime) -> dict[str, Callable[[], Check]]:
     return {
         "work pool": partial(check_pool, client, pool),
-        "worker": partial(check_worker, client, pool),
+        "worker": partial(check_worker, client, pool, now),
         "concurrency limit": partial(check_limit, client),
         **{f"deployment {name}": partial(check_deployment, client, name) for name in DEPLOYMENTS},
+        "schedule": partial(check_schedule, client),
+        "late runs": partial(check_late_runs, client, now),
         **{f"automation {name}": partial(check_automation, client, name) for name in AUTOMATIONS},
     }
 
@@ -87,16 +96,30 @@ def check_pool(client: SyncPrefectClient, name: str) -> Check:
     return Check("work pool", "passed", f"{name}, type {pool.type}")
 
 
-def check_worker(client: SyncPrefectClient, pool: str) -> Check:
-    """Look for a worker of the pool whose heartbeat the server hears."""
+def check_worker(client: SyncPrefectClient, pool: str, now: datetime) -> Check:
+    """Look for a worker of the pool that the server heard of just now; `now` is the server's time."""
     try:
-        kind = client.read_work_pool(pool).type
+        client.read_work_pool(pool)
     except ObjectNotFound:
         return Check("worker", "unknown", "its work pool is absent", BOOTSTRAP)
     workers = client.read_workers_for_work_pool(pool)
-    online = sorted(worker.name for worker in workers if worker.status == WorkerStatus.ONLINE)
-    seen = f"online: {', '.join(online)}" if online else f"none online ({len(workers)} known), so no run would begin"
-    return Check.that("worker", bool(online), seen, f"prefect worker start --pool {pool} --type {kind}")
+    alive = [worker for worker in workers if _is_alive(worker, now)]
+    heard = ", ".join(sorted(f"{worker.name} (heard of {_age(worker, now)} ago)" for worker in alive or workers))
+    seen = f"online: {heard}" if alive else f"none online, so no run would begin; known: {heard or 'none'}"
+    return Check.that("worker", bool(alive), seen, f"dr-irl worker --pool {pool}")
+
+
+def _is_alive(worker: Worker, now: datetime) -> bool:
+    if worker.status != WorkerStatus.ONLINE or worker.last_heartbeat_time is None or is_gone(worker):
+        return False
+    patience = timedelta(seconds=_HEARTBEATS * (worker.heartbeat_interval_seconds or 30))
+    return now - worker.last_heartbeat_time <= patience
+
+
+def _age(worker: Worker, now: datetime) -> str:
+    if worker.last_heartbeat_time is None:
+        return "an unknown time"
+    return f"{max(0.0, (now - worker.last_heartbeat_time).total_seconds()):.0f} s"
 
 
 def check_limit(client: SyncPrefectClient) -> Check:

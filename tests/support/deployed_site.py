@@ -18,6 +18,7 @@ from services import (
     Processes,
     Service,
     clean_environment,
+    errors_in,
     free_port,
     postgres,
     s3_client,
@@ -30,6 +31,8 @@ Run = dict[str, Any]
 """A flow run, as the API describes it."""
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 BUCKET, PREFIX = "dr-irl", "store"
+REHEARSAL = "rehearsal"
+"""What a retraining on the site is published as."""
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Site:
     processes: Processes
     environment: Mapping[str, str]
     """A user's."""
+    server: subprocess.Popen[bytes]
     store: str = f"s3://{BUCKET}/{PREFIX}"
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -74,6 +78,11 @@ class Site:
         request = urllib.request.Request(f"{self.address}/api/{path}", data, {"Content-Type": "application/json"})
         with LOCAL.open(request, timeout=30) as answer:
             return json.load(answer)
+
+    def delete(self, path: str) -> None:
+        """Delete what the server's API has at a path."""
+        with LOCAL.open(urllib.request.Request(f"{self.address}/api/{path}", method="DELETE"), timeout=30):
+            return
 
     def page(self, path: str) -> str:
         """Get a page of the UI."""
@@ -133,6 +142,10 @@ class Site:
     def _s3(self) -> Any:
         return s3_client(self.s3_address)
 
+    def server_log(self) -> str:
+        """Return what the server said so far."""
+        return self.processes.said(self.server)
+
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker as compose.yaml does, in an unrelated folder, and wait until it says it is well."""
         described, port = Service.read("worker", instead=self.instead), free_port()
@@ -160,7 +173,9 @@ def running_site(folder: Path) -> Iterator[Site]:
     processes = Processes(folder)
     with postgres() as database_port, s3_server(BUCKET) as s3_address:
         try:
-            yield _start(processes, database_port, s3_address)
+            yield (site := _start(processes, database_port, s3_address))
+            # Whole kinds of faults stand nowhere else: a scheduler that fails once a minute, for one.
+            assert errors_in(site.server_log()) == []
         finally:
             processes.end()
 
@@ -177,10 +192,12 @@ def _start(processes: Processes, database_port: str, s3_address: str) -> Site:
         "/opt/dr-irl": str(ROOT),
     }
     home = clean_environment(PREFECT_HOME=str(processes.folder / "home"), DR_IRL_CACHE=str(processes.folder / "cache"))
-    server, bootstrap = (Service.read(name, instead=instead) for name in ("server", "bootstrap"))
-    site = Site(address, database_port, s3_address, instead, processes, {**home, **bootstrap.environment})
-    database = {**server.environment, "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1"}
-    wait_for_url(f"{address}/api/health", processes.start(*server.command, environment={**home, **database}))
+    described, bootstrap = (Service.read(name, instead=instead) for name in ("server", "bootstrap"))
+    database = {**described.environment, "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1"}
+    server = processes.start(*described.command, environment={**home, **database})
+    users = {**home, **bootstrap.environment, "DR_IRL_PROFILE": "rehearse-pass", "DR_IRL_PROMOTE": REHEARSAL}
+    site = Site(address, database_port, s3_address, instead, processes, users, server)
+    wait_for_url(f"{address}/api/health", server)
     for _ in range(2):
         site.bootstrap()
     site.start_worker()

@@ -119,6 +119,18 @@ def clean_environment(**added: str) -> dict[str, str]:
     return kept | {"PATH": path} | quiet | added
 
 
+def errors_in(server_log: str, *, passing: str | None = None) -> list[str]:
+    """Return the errors in what a Prefect server said, each with its traceback.
+
+    Args:
+        server_log: what it said.
+        passing: what the last line of those says that pass by themselves; they are left out.
+    """
+    records = re.split(r"^(?=\d\d:\d\d:\d\d\.\d+ \| )", server_log, flags=re.MULTILINE)
+    found = [record for record in records if re.match(r"\S+ \| (ERROR|CRITICAL)\b", record)]
+    return [record for record in found if passing is None or passing not in record]
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Run the PostgreSQL of this machine on an empty database `prefect`; gives its port."""

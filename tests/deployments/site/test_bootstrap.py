@@ -53,6 +53,21 @@ def test_doctor_names_a_pool_that_is_missing_and_the_command_that_mends_it(site:
     assert (checked.returncode != 0, "bootstrap.sh" in line) == (True, True), checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
+def test_a_worker_of_a_pool_that_does_not_exist_is_refused_and_makes_none(site: Site) -> None:
+    refused = site.run("dr-irl", "worker", "--pool", "nosuch")
+    [line] = refused.stderr.splitlines()
+    assert (refused.returncode, "has no work pool 'nosuch'; it has: " in line, "dr-irl" in line) == (2, True, True)
+    assert "nosuch" not in [pool["name"] for pool in site.ask("work_pools/filter", {})]
+
+
+def test_a_worker_without_a_server_is_told_to_name_one(tmp_path: Path) -> None:
+    environment = clean_environment(PREFECT_HOME=str(tmp_path))
+    refused = subprocess.run(["dr-irl", "worker"], env=environment, capture_output=True, text=True)
+    [line] = refused.stderr.splitlines()
+    assert (refused.returncode, "PREFECT_API_URL is not set" in line) == (2, True)
+
+
 def test_a_store_that_only_one_folder_can_reach_is_refused(tmp_path: Path) -> None:
     refused = _bootstrap(tmp_path, PREFECT_API_URL="http://127.0.0.1:1/api", DR_IRL_STORE="here")
     assert (refused.returncode, "DR_IRL_STORE is 'here'" in refused.stderr) == (2, True)

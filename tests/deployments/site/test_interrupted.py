@@ -1,5 +1,6 @@
 """One run that is cancelled, loses its worker to SIGTERM, then to SIGKILL, and at last ends; how workers end."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,12 @@ def test_at_the_end_no_checkpoint_and_no_lease_is_left(site: Site, finished: Any
     assert (site.keys("checkpoints"), site.keys("leases")) == ([], [])
 
 
+LAUNCHER = """
+import os, sys
+from flows.worker import run_worker
+
+sys.exit(run_worker([], os.environ))
+"""
 WORKER = """
 import signal, subprocess, sys, time
 from pathlib import Path
@@ -100,13 +107,14 @@ class Launched:
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[Launched]:
-    (tmp_path / "prefect.py").write_text(WORKER)  # found before the real one: it lies in the working directory
+    (tmp_path / "prefect.py").write_text(WORKER)  # found before the real one
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
     (tmp_path / "run.py").write_text(RUN)
     (tmp_path / "start-first").touch()
     processes = Processes(tmp_path)
-    launcher = processes.start(
-        sys.executable, "-m", "flows.worker", environment=clean_environment(DR_IRL_GRACE_SECONDS="5")
-    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = clean_environment(DR_IRL_GRACE_SECONDS="5", PYTHONPATH=path)
+    launcher = processes.start(sys.executable, "launcher.py", environment=environment)
     until((tmp_path / "first-runs").exists)
     started = psutil.Process(launcher.pid).children(recursive=True)
     yield Launched(launcher, started)
@@ -134,3 +142,21 @@ def test_a_run_that_starts_while_its_worker_ends_is_asked_too(launched: Launched
     until((tmp_path / "first-asked").exists)
     (tmp_path / "start-second").touch()
     until((tmp_path / "second-ended").exists, 4)
+
+
+def test_a_launcher_that_is_killed_takes_its_worker_and_runs_along_and_asks_them_first(
+    launched: Launched, tmp_path: Path
+) -> None:
+    launched.launcher.kill()
+    until((tmp_path / "first-asked").exists)
+    assert psutil.wait_procs(launched.started, timeout=15)[1] == []
+
+
+def test_a_worker_that_is_killed_takes_its_runs_and_launcher_along_and_asks_them_first(
+    launched: Launched, tmp_path: Path
+) -> None:
+    [worker] = psutil.Process(launched.launcher.pid).children()
+    worker.kill()
+    until((tmp_path / "first-asked").exists)
+    assert launched.launcher.wait(30) == 128 + signal.SIGKILL
+    assert psutil.wait_procs(launched.started, timeout=3)[1] == []

@@ -90,7 +90,7 @@ def test_an_error_of_the_user_has_no_traceback(what: str, refused: Refused) -> N
 
 
 def test_a_result_that_fails_the_gate_is_not_published(site: Site, refused: Refused) -> None:
-    assert site.keys("models") == []
+    assert site.keys("models/safe") == []
 
 
 def test_without_the_limit_of_grpo_a_run_fails_and_names_it(site: Site, smoke_run: Any) -> None:
@@ -100,6 +100,19 @@ def test_without_the_limit_of_grpo_a_run_fails_and_names_it(site: Site, smoke_ru
     finally:
         site.bootstrap()
     assert (command.returncode, "dr-irl-grpo" in command.stdout) == (1, True), command.stdout
+
+
+def test_a_run_that_waits_for_the_slot_of_grpo_says_so_and_goes_on(site: Site, smoke_run: Any) -> None:
+    slot = {"names": ["dr-irl-grpo"], "slots": 1, "mode": "concurrency"}
+    site.ask("v2/concurrency_limits/increment", slot)
+    try:
+        run_id = site.start("train/train", profile="smoke", overrides={"grpo.steps": 5}, only=["grpo"])
+        waiting = until(lambda: (run := site.flow_run(run_id))["state"]["name"] == "WaitingForSlot" and run)
+        assert "dr-irl-grpo" in waiting["state"]["message"]
+    finally:
+        site.ask("v2/concurrency_limits/decrement", slot)
+    assert site.wait(run_id)["state"]["name"] == "Completed"
+    assert site.state_names(run_id)[-3:] == ["WaitingForSlot", "Running", "Completed"]
 
 
 def test_two_runs_at_once_build_every_artifact_once(site: Site, smoke_run: Any) -> None:
