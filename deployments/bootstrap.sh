@@ -6,7 +6,7 @@
 #   deployments/bootstrap.sh                               # or with `docker` or `kubernetes`: where runs are started
 #
 # Optional: DR_IRL_IMAGE (image of the pool's runs), DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1);
-# of the scheduled retraining: DR_IRL_SCHEDULE (cron; "0 3 * * 1"), DR_IRL_TIMEZONE (Etc/UTC), DR_IRL_PROFILE (demo) and
+# of the scheduled retraining: DR_IRL_SCHEDULE (cron; "0 3 * * 1"), DR_IRL_TIMEZONE (Etc/UTC), DR_IRL_PROFILE (laptop) and
 # DR_IRL_PROMOTE (safe; the name under which a result that passes the gate is published).
 set -euo pipefail
 
@@ -47,7 +47,7 @@ python "$root/deployments/prepare_server.py" "$kind"
 
 DR_IRL_TIMEZONE=${DR_IRL_TIMEZONE:-Etc/UTC}
 DR_IRL_SCHEDULE=${DR_IRL_SCHEDULE:-0 3 * * 1}
-DR_IRL_PROFILE=${DR_IRL_PROFILE:-demo}
+DR_IRL_PROFILE=${DR_IRL_PROFILE:-laptop}
 DR_IRL_PROMOTE=${DR_IRL_PROMOTE:-safe}
 DR_IRL_VERSION=$(python -c 'from importlib.metadata import version; print(version("dr-irl"))')
 export DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_SCHEDULE DR_IRL_PROFILE DR_IRL_PROMOTE DR_IRL_VERSION

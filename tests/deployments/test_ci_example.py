@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from dr_irl.profile import PROFILES
+
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 WORKFLOW = DEPLOYMENTS / "ci" / "retrain.yml"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -35,6 +37,11 @@ def test_what_the_workflow_runs_is_in_the_repository(steps: list[dict[str, Any]]
     scripts = [word for step in steps for word in step.get("run", "").split() if word.endswith(".sh")]
     assert scripts == ["deployments/ci/train-and-wait.sh"]
     assert (DEPLOYMENTS.parent / scripts[0]).stat().st_mode & 0o111
+
+
+def test_the_workflow_offers_every_shipped_profile() -> None:
+    triggers = yaml.safe_load(WORKFLOW.read_text())[True]  # YAML 1.1 reads `on` as true
+    assert sorted(triggers["workflow_dispatch"]["inputs"]["profile"]["options"]) == sorted(PROFILES)
 
 
 def test_no_input_is_pasted_into_a_command(steps: list[dict[str, Any]]) -> None:
