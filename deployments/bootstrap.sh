@@ -50,7 +50,8 @@ DR_IRL_SCHEDULE=${DR_IRL_SCHEDULE:-0 3 * * 1}
 DR_IRL_PROFILE=${DR_IRL_PROFILE:-laptop}
 DR_IRL_PROMOTE=${DR_IRL_PROMOTE:-safe}
 DR_IRL_VERSION=$(python -c 'from importlib.metadata import version; print(version("dr-irl"))')
-export DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_SCHEDULE DR_IRL_PROFILE DR_IRL_PROMOTE DR_IRL_VERSION
+DR_IRL_SCHEDULE_ACTIVE=$(python "$root/deployments/prepare_server.py" schedule)
+export DR_IRL_SCHEDULE_ACTIVE DR_IRL_POOL DR_IRL_STORE DR_IRL_TIMEZONE DR_IRL_SCHEDULE DR_IRL_PROFILE DR_IRL_PROMOTE DR_IRL_VERSION
 
 # A profile of this package, or a YAML file that every worker has; a wrong one is told here and not next Monday.
 dr-irl run --profile "$DR_IRL_PROFILE" --dry-run > /dev/null
@@ -63,9 +64,11 @@ if ! prefect --no-prompt deploy --all --prefect-file "$root/deployments/prefect.
     exit 1
 fi
 
+starts="starts by itself at \"$DR_IRL_SCHEDULE\" ($DR_IRL_TIMEZONE)"
+[ "$DR_IRL_SCHEDULE_ACTIVE" = true ] || starts="is paused, as it was before"
 cat << END
 Deployed train, retrain, evaluate and ablate, version $DR_IRL_VERSION, on store $DR_IRL_STORE.
-Retraining starts by itself at "$DR_IRL_SCHEDULE" ($DR_IRL_TIMEZONE): profile $DR_IRL_PROFILE, published as "$DR_IRL_PROMOTE" if it passes the gate.
+Retraining $starts: profile $DR_IRL_PROFILE, published as "$DR_IRL_PROMOTE" if it passes the gate.
 Next, in an environment that has dr-irl installed:
   dr-irl worker --pool $DR_IRL_POOL              # starts the runs; leave it running
   dr-irl doctor --pool $DR_IRL_POOL              # is everything there?

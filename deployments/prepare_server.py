@@ -1,6 +1,7 @@
 """Brings a Prefect server to the state that the files of this folder describe; what is right already stays.
 
-Called by bootstrap.sh, before it deploys: `python prepare_server.py process|docker|kubernetes`.
+Called by bootstrap.sh, before it deploys: `python prepare_server.py process|docker|kubernetes`. With `schedule` it only
+says whether the retraining's schedule is active: deploying would resume one that somebody paused.
 """
 
 import json
@@ -31,6 +32,9 @@ def main() -> None:
     kind = sys.argv[1]
     with get_client(sync_client=True) as client:
         wait_for_server(client)
+        if kind == "schedule":
+            print(str(schedule_is_active(client)).lower())
+            return
         install_pool(client, "dr-irl" if kind == "process" else f"dr-irl-{kind}", kind)
         install_limit(client, os.environ.get("DR_IRL_GRPO_AT_ONCE"))
         for automation in yaml.safe_load((FOLDER / "automations.yaml").read_text()):
@@ -47,6 +51,15 @@ def wait_for_server(client: SyncPrefectClient) -> None:
                 "or set PREFECT_API_URL to the address of yours"
             )
         time.sleep(1)
+
+
+def schedule_is_active(client: SyncPrefectClient) -> bool:
+    """Tell whether the retraining starts by itself; before it was deployed, it is about to."""
+    try:
+        found = client.read_deployment_by_name("retrain/retrain")
+    except ObjectNotFound:
+        return True
+    return not found.schedules or any(schedule.active for schedule in found.schedules)
 
 
 def install_pool(client: SyncPrefectClient, name: str, kind: str) -> None:

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from services import ROOT, SCRIPTS, clean_environment, errors_in, free_port
 
+from dr_irl.profile import load_settings
+
 GUIDE = ROOT / "docs" / "operate.md"
 SECONDS = 540
 
@@ -109,6 +111,16 @@ def test_worker_and_server_of_the_guide_end_when_they_are_asked_to(shell: subpro
         if (process.info["environ"] or {}).get("PREFECT_HOME", "").startswith(str(Path(shell.stderr).parent))
     ]
     assert left == []
+
+
+def test_the_settings_in_the_guide_are_settings(tmp_path: Path) -> None:
+    snippets = re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        (profile := tmp_path / "ours.yaml").write_text(
+            f"extends: smoke\n{snippet}" if "extends" not in snippet else snippet
+        )
+        assert load_settings(str(profile)).profile == "ours"
 
 
 def test_the_guide_begins_with_the_installation_that_ci_does() -> None:

@@ -13,6 +13,9 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoo
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.testing.utilities import prefect_test_harness
 
+from dr_irl.errors import DataError, GateError, InterruptedRunError, StageTimeoutError
+from tasks.failures import state_of
+
 FOLDER = Path(__file__).parents[2] / "deployments"
 HEARTBEAT_LEAST_SECONDS = 30
 
@@ -88,6 +91,15 @@ def test_a_run_may_miss_three_heartbeats_and_is_ended_within_minutes() -> None:
     beat = int(_deployed_environment()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     assert beat >= HEARTBEAT_LEAST_SECONDS
     assert 3 * beat < silent.within.total_seconds() <= 300
+
+
+def test_automations_know_every_name_under_which_a_run_of_ours_ends() -> None:
+    errors = [GateError(""), StageTimeoutError(""), DataError(""), InterruptedRunError("")]
+    named = {f"prefect.flow-run.{state.name}" for error in errors if (state := state_of(error))}
+    assert len(named) == len(errors)
+    assert [
+        automation["name"] for automation in automations() if not named <= set(automation["trigger"]["expect"])
+    ] == []
 
 
 def test_automations_touch_no_runs_of_others() -> None:

@@ -41,6 +41,45 @@ def test_retraining_is_scheduled_in_a_time_zone(site: Site) -> None:
 
 
 @pytest.mark.slow
+def test_the_variables_of_bootstrap_decide_what_starts_and_when(site: Site) -> None:
+    given = {
+        "DR_IRL_PROFILE": "demo",
+        "DR_IRL_PROMOTE": "other",
+        "DR_IRL_SCHEDULE": "30 4 * * 2",
+        "DR_IRL_TIMEZONE": "Europe/Berlin",
+        "DR_IRL_GRPO_AT_ONCE": "3",
+    }
+    try:
+        assert (made := site.run(BOOTSTRAP, **given)).returncode == 0, made.stderr
+        deployment, limit = site.ask("deployments/name/retrain/retrain"), site.ask("v2/concurrency_limits/dr-irl-grpo")
+    finally:
+        site.run(BOOTSTRAP, DR_IRL_GRPO_AT_ONCE="1")
+    [schedule] = [found["schedule"] for found in deployment["schedules"]]
+    assert (schedule["cron"], schedule["timezone"], limit["limit"]) == ("30 4 * * 2", "Europe/Berlin", 3)
+    assert (deployment["parameters"]["profile"], deployment["parameters"]["promote"]) == ("demo", "other")
+
+
+@pytest.mark.slow
+def test_a_profile_that_does_not_exist_is_told_by_bootstrap_and_not_on_monday(site: Site) -> None:
+    refused = site.run(BOOTSTRAP, DR_IRL_PROFILE="nope")
+    assert (refused.returncode, "profile 'nope' is unknown" in refused.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_schedule_that_somebody_paused_stays_paused_and_the_doctor_says_so(site: Site) -> None:
+    [schedule] = site.ask("deployments/name/retrain/retrain")["schedules"]
+    paused = site.run("prefect", "deployment", "schedule", "pause", "retrain/retrain", schedule["id"])
+    assert paused.returncode == 0, paused.stdout + paused.stderr
+    site.bootstrap()
+    deployment = site.ask("deployments/name/retrain/retrain")
+    [schedule] = deployment["schedules"]
+    seen = site.run("dr-irl", "doctor", "--profile", "smoke")
+    resumed = site.run("prefect", "deployment", "schedule", "resume", "retrain/retrain", schedule["id"])
+    assert (schedule["active"], seen.returncode, resumed.returncode) == (False, 2, 0), seen.stdout + resumed.stderr
+    assert "its schedule is paused" in seen.stdout
+
+
+@pytest.mark.slow
 def test_doctor_finds_the_site_well(site: Site) -> None:
     checked = site.run("dr-irl", "doctor", "--profile", "smoke")
     assert checked.returncode == 0, checked.stdout + checked.stderr
