@@ -35,7 +35,6 @@ from dr_irl.alignment import Alignment
 from dr_irl.artifacts import Store
 from dr_irl.checkpoint import Snapshot
 from dr_irl.config import Settings
-from dr_irl.evaluation.compare import paired_difference
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.evaluation.run import answer_prompts, perplexity
 from dr_irl.evaluation.suites import HARMFUL, ORDINARY, evaluation_prompts, suite_of
@@ -43,6 +42,7 @@ from dr_irl.language.adapters import merge_adapter_into, share_weights
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.progress import SilentProgress
 from dr_irl.records import Example, ScalingRecord
+from dr_irl.results.statistics import paired_difference
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.seeding import numpy_generator

@@ -26,10 +26,10 @@ import torch
 from dr_irl.artifacts import Store
 from dr_irl.categories import BENIGN
 from dr_irl.demonstrations.dedupe import drop_overlaps
-from dr_irl.evaluation.compare import rate
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
+from dr_irl.results.statistics import rate
 from dr_irl.seeding import numpy_generator, torch_generator
 from flows.record import RunRecord, load_run
 from tasks.caching import Inputs

@@ -14,11 +14,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import ABLATIONS
 from dr_irl.errors import SettingsError
-from dr_irl.evaluation.compare import paired_difference
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Answer
-from dr_irl.report.data import ModelSummary
+from dr_irl.results.statistics import paired_difference
+from dr_irl.results.summaries import ModelSummary
 from flows.dag import build_dag, select
 from flows.pipeline import align
 from flows.run_names import run_name

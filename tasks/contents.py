@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dr_irl.records import Completion, Example
-from dr_irl.report.data import ModelSummary, Rate
+from dr_irl.results.summaries import ModelSummary, Rate
 
 EXAMPLES = "examples.parquet"
 DROPPED = "dropped.json"

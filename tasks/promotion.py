@@ -17,7 +17,7 @@ from dr_irl.promotion.published import Version, version_of
 from dr_irl.promotion.registry import Registry
 from dr_irl.promotion.servable import CONFIG_FILE, WEIGHTS_FILE, lora_rank, require_servable
 from dr_irl.records import Answer, RewardReading
-from dr_irl.report.data import BalanceSummary, RewardSummary
+from dr_irl.results.summaries import BalanceSummary, RewardSummary
 from dr_irl.reward.readings import summarise_reward
 from tasks.contents import ADAPTER, ANSWERS, BALANCE, MODELS, READINGS, REPORT, TRAINING, read_examples, read_summary
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from dr_irl.evaluation.compare import compare_refusals
 from dr_irl.evaluation.suites import SUITES
 from dr_irl.records import Answer, RewardReading, ScalingRecord, StepRecord
-from dr_irl.report.data import BalanceSummary, Comparison, LearningPoint, ReportData, RewardSummary
+from dr_irl.report.data import ReportData
 from dr_irl.report.write import write_report
+from dr_irl.results.comparison import compare_refusals
+from dr_irl.results.summaries import BalanceSummary, Comparison, LearningPoint, RewardSummary
 from dr_irl.reward.readings import cross_accuracy, summarise_reward
 from tasks.caching import Inputs, Job
 from tasks.contents import (

@@ -24,9 +24,10 @@ from prefect.context import FlowRunContext
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import object_key
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.compare import rate
 from dr_irl.records import RewardReading, ScalingRecord, StepRecord
-from dr_irl.report.data import ModelSummary, Rate
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import ModelSummary
+from dr_irl.results.wording import show_counted_rate
 from tasks.contents import (
     BALANCE,
     READINGS,
@@ -187,11 +188,11 @@ def reward_rows(gaps: Mapping[str, Sequence[float]], readings: Sequence[RewardRe
 
 def _reward_row(label: str, gaps: Sequence[float], own: Sequence[RewardReading]) -> Row:
     def won(readings: Sequence[RewardReading]) -> str:
-        return shown(rate([reading.demonstration_reward > reading.other_reward for reading in readings]))
+        return show_counted_rate(rate([reading.demonstration_reward > reading.other_reward for reading in readings]))
 
     return {
         "category": label,
-        "validation": shown(rate([gap > 0 for gap in gaps])),
+        "validation": show_counted_rate(rate([gap > 0 for gap in gaps])),
         "held-out": won([reading for reading in own if reading.kind == "completion"]),
         "hard negatives": won([reading for reading in own if reading.kind != "completion"]),
     }
@@ -201,16 +202,9 @@ def refusal_rows(earlier: Sequence[Row], model: ModelSummary) -> list[Row]:
     """Set a model beside others: refusal of harmful prompts by category, then of ordinary and look-alike ones."""
     rows, title = {row["prompts"]: row for row in earlier}, model_title(model.name)
     shares = model.refusal | model.over_refusal
-    return [{"prompts": group, **rows.get(group, {}), title: shown(share)} for group, share in shares.items()]
-
-
-def shown(share: Rate) -> str:
-    """Write a share with its count and interval: `75 % (3 of 4; 30 to 95 %)`, or how many nobody could score."""
-    if not share.count:
-        return f"{share.unscored} unscored" if share.unscored else "none"
-    return f"{share.value:.0%} ({share.hits} of {share.count}; {100 * share.low:.0f} to {share.high:.0%})".replace(
-        "%", " %"
-    )
+    return [
+        {"prompts": group, **rows.get(group, {}), title: show_counted_rate(share)} for group, share in shares.items()
+    ]
 
 
 def scaling_rows(records: Sequence[ScalingRecord]) -> list[Row]:

@@ -71,6 +71,8 @@ def _acquire(limit: str, held: ExitStack) -> None:
 
 def _show(state: State[None]) -> None:
     """Let people see what the run does; a run that was asked to cancel meanwhile stays so: the server sees to it."""
+    if flow_run.id is None:
+        return
     try:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, state)

@@ -246,7 +246,7 @@ EVALUATION = Stage(
 REPORT = Stage(
     "report",
     "tasks.report:report",
-    ("dr_irl.report.write", "dr_irl.evaluation.compare"),
+    ("dr_irl.report.write", "dr_irl.results.comparison", "dr_irl.reward.readings"),
     lambda s, _: s.model_dump(
         exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
         | {"limits": True, "promotion": True}

@@ -8,7 +8,7 @@ import numpy as np
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
 from dr_irl.errors import DataError
 from dr_irl.records import Example
-from dr_irl.report.data import BalanceSummary
+from dr_irl.results.summaries import BalanceSummary
 
 NEWEST_SHARE = 0.5
 """Of a category's rows, the share that new findings may fill first; the rest keeps what was learnt from the past."""

@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import HARM_CATEGORIES
-from dr_irl.evaluation.compare import rate
 from dr_irl.evaluation.judges import Judge
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY, suite_of
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
@@ -19,7 +18,8 @@ from dr_irl.language.packing import Bundle, pack
 from dr_irl.language.sampling import Sampler
 from dr_irl.language.split import SplitDecoder
 from dr_irl.records import Answer, Example
-from dr_irl.report.data import ModelSummary
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import ModelSummary
 
 _OPENING_WORDS = 5
 _TOKENS_PER_PASS = 4096

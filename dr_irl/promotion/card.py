@@ -8,7 +8,8 @@ import yaml
 
 from dr_irl.promotion.gate import Check
 from dr_irl.promotion.servable import SERVED_RANKS
-from dr_irl.report.data import BalanceSummary, ModelSummary, Rate
+from dr_irl.results.summaries import BalanceSummary, ModelSummary
+from dr_irl.results.wording import show_counted_rate
 
 _USE = """\
 Meant for: a chat assistant on the base model that declines harmful requests of seven categories (insult, unfairness and
@@ -104,23 +105,18 @@ vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {subject.n
 
 def _results(models: Sequence[ModelSummary]) -> str:
     rows = [
-        ("harmful, " + category.replace("_", " "), *(_rate(m.refusal.get(category)) for m in models))
+        ("harmful, " + category.replace("_", " "), *(show_counted_rate(m.refusal.get(category)) for m in models))
         for category in models[-1].refusal
     ]
-    rows += [(suite, *(_rate(m.over_refusal.get(suite)) for m in models)) for suite in models[-1].over_refusal]
+    rows += [
+        (suite, *(show_counted_rate(m.over_refusal.get(suite)) for m in models)) for suite in models[-1].over_refusal
+    ]
     rows += [
         ("perplexity of good answers", *(f"{m.perplexity:.1f}" for m in models)),
         ("commonest answer", *(f"{m.commonest_answer:.1%}" for m in models)),
     ]
     said = "Greedy answers to held-out prompts; refusals, with their 95 % Wilson interval.\n\n"
     return said + _table(("refused of", *(m.name for m in models)), rows)
-
-
-def _rate(rate: Rate | None) -> str:
-    if rate is None or rate.count == 0:
-        return "not measured"
-    unjudged = f", {rate.unscored} not judged" if rate.unscored else ""
-    return f"{rate.hits} of {rate.count}: {rate.value:.0%} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]{unjudged}"
 
 
 def _checks(checks: Sequence[Check]) -> str:

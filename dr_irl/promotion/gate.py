@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.compare import compare_refusals
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
 from dr_irl.records import Answer
-from dr_irl.report.data import BalanceSummary, ModelSummary, RewardSummary
+from dr_irl.results.comparison import compare_refusals
+from dr_irl.results.summaries import BalanceSummary, ModelSummary, RewardSummary
 
 
 @dataclass(frozen=True, slots=True)

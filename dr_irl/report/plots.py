@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dr_irl.categories import ALL_LABELS, BENIGN, SINGLE
 from dr_irl.records import ScalingRecord, StepRecord
-from dr_irl.report.data import ModelSummary
+from dr_irl.results.summaries import ModelSummary
 
 Series = list[tuple[int, float]]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from dr_irl.report.data import LearningPoint, RewardSummary
 from dr_irl.report.plots import (
     BARS_WIDTH,
     STAND_INS,
@@ -20,6 +19,7 @@ from dr_irl.report.plots import (
     is_dashed,
     set_share_axis,
 )
+from dr_irl.results.summaries import LearningPoint, RewardSummary
 
 _LEARNING_SIZE = (250, 230)
 
@@ -96,12 +96,12 @@ _READINGS = (
     Formula(
         "Gap",
         "g = R(x, y) − R(x, o), calibrated; its mean with Student's 95 % interval",
-        ("dr_irl.reward.readings.gap", "dr_irl.evaluation.compare.mean_interval"),
+        ("dr_irl.reward.readings.gap", "dr_irl.results.statistics.mean_interval"),
     ),
     Formula(
         "Accuracy",
         "share of pairs (y, o) with g > 0; a tie is no win; with Wilson's 95 % interval",
-        ("dr_irl.reward.readings.accuracy", "dr_irl.evaluation.compare.wilson_interval"),
+        ("dr_irl.reward.readings.accuracy", "dr_irl.results.statistics.wilson_interval"),
     ),
     Formula(
         "Correlation with length",

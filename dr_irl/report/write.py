@@ -13,8 +13,9 @@ from markupsafe import Markup
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report import plots
-from dr_irl.report.data import BalanceSummary, ModelSummary, Rate, ReportData
+from dr_irl.report.data import ReportData
 from dr_irl.report.reward_section import present_rewards, same_pairs
+from dr_irl.results.summaries import BalanceSummary, ModelSummary, Rate
 
 Answers = Mapping[str, list[Answer]]
 """Model name -> its answers."""

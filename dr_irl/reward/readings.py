@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from scipy.stats import spearmanr
 
 from dr_irl.categories import ALL_LABELS, BENIGN, SINGLE
-from dr_irl.evaluation.compare import mean_interval, rate
 from dr_irl.records import RewardReading
-from dr_irl.report.data import LearningPoint, Rate, RewardSummary
+from dr_irl.results.statistics import mean_interval, rate
+from dr_irl.results.summaries import LearningPoint, Rate, RewardSummary
 from dr_irl.reward.hard_negatives import COMPLETION, KINDS
 
 _MAX_LENGTH_CORRELATION = 0.7

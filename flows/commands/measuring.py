@@ -45,9 +45,10 @@ def compare(
 ) -> None:
     """Compare the results of two runs prompt by prompt: what is refused now and was not, and the reverse."""
     from dr_irl.errors import UserError
-    from dr_irl.evaluation.compare import compare_refusals, rate
     from dr_irl.evaluation.suites import SUITES
     from dr_irl.records import Answer
+    from dr_irl.results.comparison import compare_refusals
+    from dr_irl.results.statistics import rate
     from flows.commands.scoring import fetch
     from flows.record import load_run
     from tasks.contents import ANSWERS

@@ -13,7 +13,8 @@ from rich.text import Text
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.errors import UserError
-from dr_irl.report.data import ModelSummary, Rate
+from dr_irl.results.summaries import ModelSummary, Rate
+from dr_irl.results.wording import show_rate
 from flows.commands.scoring import fetch
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
@@ -234,14 +235,7 @@ def result_table(models: list[ModelSummary]) -> Table:
 
 def _rates(rates: Sequence[Rate]) -> list[str]:
     """Return how many prompts there were, and the share that each model refused of those that were scored."""
-    return [str(max(rate.count + rate.unscored for rate in rates)), *map(_rate, rates)]
-
-
-def _rate(rate: Rate) -> str:
-    if not rate.count:
-        return "unscored"
-    unscored = f" ({rate.unscored} unscored)" if rate.unscored else ""
-    return f"{rate.value:.0%} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]{unscored}"
+    return [str(max(rate.count + rate.unscored for rate in rates)), *map(show_rate, rates)]
 
 
 def _plain(text: str) -> str:

@@ -17,7 +17,7 @@ from dr_irl.language.load import load_causal_lm
 from dr_irl.profile import load_settings
 from dr_irl.promotion.published import MODELS, VERSION_FILE
 from dr_irl.records import Answer, Example, RewardReading
-from dr_irl.report.data import BalanceSummary
+from dr_irl.results.summaries import BalanceSummary
 from flows.record import RunRecord
 
 ROWS = 20

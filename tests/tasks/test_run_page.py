@@ -16,7 +16,7 @@ from prefect.testing.utilities import prefect_test_harness
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN
 from dr_irl.records import Answer, RewardReading, ScalingRecord, StepRecord
-from dr_irl.report.data import ModelSummary, Rate
+from dr_irl.results.summaries import ModelSummary, Rate
 from tasks import run_page
 from tasks.contents import ANSWERS, SCALING, STEPS, SUMMARY
 from tasks.curves import MOST_POINTS, draw_curves
@@ -32,7 +32,6 @@ from tasks.run_page import (
     show_run,
     show_scaling,
     show_stage,
-    shown,
 )
 from tasks.stages import BALANCE
 
@@ -95,29 +94,25 @@ def test_a_category_that_lost_all_its_rows_is_shown_with_none() -> None:
 
 
 def test_accuracy_is_shown_with_count_and_interval() -> None:
-    assert reward_rows({"insult": [0.1, 0.2, -0.3, 0.4]}, [])[0]["validation"] == "75 % (3 of 4; 30 to 95 %)"
+    assert reward_rows({"insult": [0.1, 0.2, -0.3, 0.4]}, [])[0]["validation"] == "3 of 4: 75% [30, 95]"
 
 
 def test_completions_and_hard_negatives_are_counted_apart() -> None:
     readings = [reading("insult", "completion", 1.0), reading("insult", "repeated", -1.0)]
     [row] = reward_rows({"insult": []}, readings)
-    assert [str(row[column])[:6] for column in ("held-out", "hard negatives")] == ["100 % ", "0 % (0"]
+    assert [str(row[column])[:6] for column in ("held-out", "hard negatives")] == ["1 of 1", "0 of 1"]
 
 
 def test_what_another_model_makes_of_a_category_is_not_counted() -> None:
-    assert reward_rows({"insult": []}, [reading("single", "completion", 1.0)])[0]["held-out"] == "none"
-
-
-def test_what_no_judge_could_tell_is_counted() -> None:
-    assert shown(Rate(0, 0, 0.0, 1.0, unscored=4)) == "4 unscored"
+    assert reward_rows({"insult": []}, [reading("single", "completion", 1.0)])[0]["held-out"] == "not measured"
 
 
 def test_models_stand_side_by_side() -> None:
     row = refusal_rows(refusal_rows([], summary("unaligned", 1)), summary("aligned", 3))[0]
     assert row == {
         "prompts": "insult",
-        "unaligned": "25 % (1 of 4; 25 to 75 %)",
-        "aligned": "75 % (3 of 4; 25 to 75 %)",
+        "unaligned": "1 of 4: 25% [25, 75]",
+        "aligned": "3 of 4: 75% [25, 75]",
     }
 
 

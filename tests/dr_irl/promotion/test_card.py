@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from dr_irl.evaluation.compare import rate
 from dr_irl.promotion.card import Evidence, Subject, model_card
 from dr_irl.promotion.gate import Check
-from dr_irl.report.data import BalanceSummary, ModelSummary
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import BalanceSummary, ModelSummary
 
 SUBJECT = Subject("safe", "20261130-030000-1a2b3c4d", "demo-20261130-030000-1a2b3c4d", "org/base", "abc", 33)
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.compare import mean_interval, rate
 from dr_irl.promotion.gate import Bounds, Check, Contender, failures_in_a_line, run_gate
 from dr_irl.promotion_config import PromotionSettings
 from dr_irl.records import Answer
-from dr_irl.report.data import BalanceSummary, ModelSummary, RewardSummary
+from dr_irl.results.statistics import mean_interval, rate
+from dr_irl.results.summaries import BalanceSummary, ModelSummary, RewardSummary
 
 Flags = Sequence[bool | None]
 BOUNDS = Bounds(**PromotionSettings(min_judged=4).model_dump())

@@ -5,18 +5,11 @@ from html.parser import HTMLParser
 import pytest
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES, SINGLE
-from dr_irl.evaluation.compare import mean_interval, rate
 from dr_irl.records import Answer, ScalingRecord, StepRecord
-from dr_irl.report.data import (
-    BalanceSummary,
-    Comparison,
-    LearningPoint,
-    ModelSummary,
-    Rate,
-    ReportData,
-    RewardSummary,
-)
+from dr_irl.report.data import ReportData
 from dr_irl.report.write import render_report
+from dr_irl.results.statistics import mean_interval, rate
+from dr_irl.results.summaries import BalanceSummary, Comparison, LearningPoint, ModelSummary, Rate, RewardSummary
 from dr_irl.reward.hard_negatives import KINDS
 from dr_irl.reward.readings import RULES
 

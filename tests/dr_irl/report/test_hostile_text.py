@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.compare import rate
 from dr_irl.records import Answer, ScalingRecord, StepRecord
-from dr_irl.report.data import BalanceSummary, Comparison
 from dr_irl.report.write import write_report
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import BalanceSummary, Comparison
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"' </details> & $x_1$ {{ 7 * 7 }} \u202e"
 

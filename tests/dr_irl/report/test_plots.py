@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS
-from dr_irl.evaluation.compare import rate
 from dr_irl.records import ScalingRecord, StepRecord
-from dr_irl.report.data import ModelSummary
 from dr_irl.report.plots import (
     balance_bars,
     category_colour,
@@ -21,6 +19,8 @@ from dr_irl.report.plots import (
     series_by_category,
     step_curves,
 )
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import ModelSummary
 
 VALUES = st.lists(st.floats(-1e6, 1e6), max_size=80)
 

@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 import pytest
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES, SINGLE
-from dr_irl.evaluation.compare import mean_interval, rate
 from dr_irl.report.reward_section import (
     formulas,
     learning_curves,
@@ -16,6 +15,7 @@ from dr_irl.report.reward_section import (
     same_pairs,
 )
 from dr_irl.report.write import render_report
+from dr_irl.results.statistics import mean_interval, rate
 from dr_irl.reward.hard_negatives import KINDS
 
 OBJECTIVES = ("ml_irl", "pairwise", "minimax")

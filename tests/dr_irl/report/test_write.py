@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dr_irl.evaluation.compare import rate
 from dr_irl.records import ScalingRecord, StepRecord
-from dr_irl.report.data import Comparison, Estimate, LearningPoint, ModelSummary, RewardSummary
 from dr_irl.report.write import (
     flatten,
     number,
@@ -23,6 +21,8 @@ from dr_irl.report.write import (
     spread,
     write_report,
 )
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import Comparison, Estimate, LearningPoint, ModelSummary, RewardSummary
 
 SECTIONS = {
     *("headline", "balance", "rewards", "scaling", "grpo", "refusal"),

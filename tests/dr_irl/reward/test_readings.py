@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES, SINGLE
 from dr_irl.records import RewardReading
-from dr_irl.report.data import LearningPoint, RewardSummary
+from dr_irl.results.summaries import LearningPoint, RewardSummary
 from dr_irl.reward.hard_negatives import COMPLETION, KINDS
 from dr_irl.reward.readings import (
     RULES,

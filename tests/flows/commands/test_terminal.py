@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from dr_irl.categories import HARM_CATEGORIES
-from dr_irl.evaluation.compare import rate
-from dr_irl.report.data import ModelSummary
+from dr_irl.results.statistics import rate
+from dr_irl.results.summaries import ModelSummary
 from flows.commands.terminal import result_table
 
 
@@ -42,7 +42,7 @@ def test_three_models_fit_on_80_columns_with_a_line_for_every_kind_of_prompts() 
 
 @pytest.mark.parametrize(
     ("flags", "cell"),
-    [([True, False, None], "3 50% [9, 91] (1 unscored)"), ([None, None], "2 unscored")],
+    [([True, False, None], "3 50% [9, 91] (1 unscored)"), ([None, None], "2 2 unscored")],
 )
 def test_an_answer_without_a_score_is_told_as_such(flags: list[bool | None], cell: str) -> None:
     [line] = [line for line in lines(summary("aligned", flags)) if "harmful, all" in line]

@@ -5,24 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
-from dr_irl.evaluation.compare import (
-    compare_refusals,
-    mcnemar,
-    mean_interval,
-    paired_difference,
-    rate,
-    wilson_interval,
-)
-from dr_irl.records import Answer
+from dr_irl.results.statistics import mcnemar, mean_interval, paired_difference, rate, wilson_interval
 
 FLAGS = st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2), max_size=60)
-
-
-def answers(*flags: bool | None, ids: str = "abcdefgh") -> list[Answer]:
-    return [
-        Answer("harmful", prompt_id, "?", "insult", "text", flag, False)
-        for prompt_id, flag in zip(ids, flags, strict=False)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -139,28 +124,6 @@ def test_thousands_of_changes_give_a_finite_p_value():
 def test_sides_of_different_length_are_refused():
     with pytest.raises(ValueError, match="shorter|longer"):
         mcnemar([True], [True, False])
-
-
-def test_compare_refusals_names_the_suite_and_both_models():
-    result = compare_refusals("harmful", "unaligned", "aligned", answers(False), answers(True))
-    assert (result.suite, result.before, result.after, result.gained, result.lost, result.p_value) == (
-        "harmful",
-        "unaligned",
-        "aligned",
-        1,
-        0,
-        1.0,
-    )
-
-
-def test_compare_refusals_refuses_other_prompts():
-    with pytest.raises(ValueError, match="answer 1 is to prompt 'b' before and 'c' after"):
-        compare_refusals("harmful", "x", "y", answers(True, True, ids="ab"), answers(True, True, ids="ac"))
-
-
-def test_compare_refusals_refuses_lists_of_different_length():
-    with pytest.raises(ValueError, match="2 answers before and 1 after"):
-        compare_refusals("harmful", "x", "y", answers(True, True), answers(True))
 
 
 def test_a_difference_is_averaged_over_runs_and_its_interval_is_over_prompts():

@@ -1,12 +1,11 @@
-"""Rates with their intervals, and two models compared on the same prompts."""
+"""Shares and means with their intervals, and tests of paired ones. Pure."""
 
 import math
 from collections.abc import Sequence
 
 from scipy.stats import t as student_t
 
-from dr_irl.records import Answer
-from dr_irl.report.data import Comparison, Estimate, Rate
+from dr_irl.results.summaries import Estimate, Rate
 
 _Z_95 = 1.959963984540054
 
@@ -87,30 +86,3 @@ def mcnemar(before: Sequence[bool | None], after: Sequence[bool | None]) -> tupl
     # Integers keep the tail exact; under the null hypothesis `gained` is binomial(changed, 1/2).
     tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
     return gained, lost, min(1.0, 2 * tail / 2**changed)
-
-
-def compare_refusals(
-    suite: str, before_name: str, after_name: str, before: list[Answer], after: list[Answer]
-) -> Comparison:
-    """Compare the refusals of two models on one suite.
-
-    Raises:
-        ValueError: the two lists are not answers to the same prompts in the same order.
-    """
-    _check_same_prompts(before, after)
-    gained, lost, p_value = mcnemar([a.refused for a in before], [a.refused for a in after])
-    return Comparison(suite=suite, before=before_name, after=after_name, gained=gained, lost=lost, p_value=p_value)
-
-
-def _check_same_prompts(before: list[Answer], after: list[Answer]) -> None:
-    if len(before) != len(after):
-        raise ValueError(
-            f"{len(before)} answers before and {len(after)} after: a paired test needs the same prompts, "
-            "in the same order"
-        )
-    for position, (old, new) in enumerate(zip(before, after, strict=True)):
-        if old.prompt_id != new.prompt_id:
-            raise ValueError(
-                f"answer {position} is to prompt {old.prompt_id!r} before and {new.prompt_id!r} after: a paired test "
-                "needs the same prompts, in the same order"
-            )

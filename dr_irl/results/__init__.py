@@ -1,0 +1,1 @@
+"""What was found: rates and estimates with their intervals, summaries, comparisons."""
