@@ -23,7 +23,6 @@ from dr_irl.policy.readings import LoopState
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.profile import load_settings
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.scaling.hardness import distances
 from dr_irl.seeding import torch_generator
 from tasks.models import base_policy, text_encoder, unit_embeddings
@@ -212,7 +211,7 @@ def load_native(settings: Settings, folders: Mapping[str, Path]) -> Native:
         tokenizer,
         panel,
         loop_options(settings),
-        ScalingRule(**settings.scaling.model_dump()),
+        settings.scaling,
         seed=settings.seed,
         # The same step comes again: with embeddings kept, demonstrations would be encoded in the first one only.
         distances=partial(distances, encode=encode, level=settings.hardness.level),

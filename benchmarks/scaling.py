@@ -44,7 +44,6 @@ from dr_irl.progress import SilentProgress
 from dr_irl.records import Example, ScalingRecord
 from dr_irl.results.statistics import paired_difference
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.seeding import numpy_generator
 from flows.record import load_run
 from tasks.alignment import loop_options, own_distances, starting_policy, training_prompts
@@ -128,7 +127,7 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
         tokenizer,
         RewardPanel.assemble(panel_folders(job), device=settings.models.device, dtype=number_format),
         loop_options(settings),
-        ScalingRule(**settings.scaling.model_dump()),
+        settings.scaling,
         seed=settings.seed,
         distances=own_distances(settings),
     )

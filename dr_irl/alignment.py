@@ -28,7 +28,8 @@ from dr_irl.policy.readings import Clock, LoopState, headline, scaling_records, 
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts, substitutes
 from dr_irl.records import StepRecord
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
+from dr_irl.scaling.dynamic import Factors, scale_factors
+from dr_irl.scaling.options import ScalingRule
 from dr_irl.scaling.responsiveness import reward_gaps
 from dr_irl.seeding import torch_generator
 

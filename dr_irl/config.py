@@ -9,14 +9,14 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
-from dr_irl.promotion_config import PromotionSettings
+from dr_irl.promotion.bounds import Bounds
+from dr_irl.scaling.options import ScalingRule
+from dr_irl.section import Section
 from dr_irl.training_config import (
     AlignmentSettings,
     GrpoSettings,
     HardnessSettings,
     RewardSettings,
-    ScalingSettings,
-    Section,
     WarmStartSettings,
 )
 
@@ -157,11 +157,11 @@ class Settings(Section):
     reward: RewardSettings
     hardness: HardnessSettings = HardnessSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
-    scaling: ScalingSettings = ScalingSettings()
+    scaling: ScalingRule = ScalingRule()
     grpo: GrpoSettings
     alignment: AlignmentSettings = AlignmentSettings()
     evaluation: EvaluationSettings
-    promotion: PromotionSettings = PromotionSettings()
+    promotion: Bounds = Bounds()
     limits: LimitSettings = LimitSettings()
 
     @model_validator(mode="after")

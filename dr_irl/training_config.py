@@ -1,14 +1,10 @@
-"""The settings of what learns: reward models, warm start, scaling, GRPO. `dr_irl.config` puts them together."""
+"""The settings of what learns: reward models, warm start, GRPO. `dr_irl.config` puts them together."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-
-class Section(BaseModel):
-    """Settings of one stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+from dr_irl.section import Section
 
 
 class RewardSettings(Section):
@@ -100,27 +96,6 @@ class WarmStartSettings(Section):
     """Weight of an ordinary answer in the loss; above 1 the policy is held more firmly and refuses less."""
     checkpoint_every: PositiveInt = 50
     """Steps between two checkpoints; has no influence on the result."""
-
-
-class ScalingSettings(Section):
-    """Dynamic reward scaling: a = aD * aM."""
-
-    combine: Literal["product", "sum", "data", "model", "none"] = "product"
-    """How data hardness and model responsiveness become one factor."""
-    kappa: PositiveFloat = 1.0
-    """Slope of data hardness; 1 as published."""
-    reference: Literal["batch", "ema"] = "batch"
-    """What mean gap a batch is compared with: its own, as published, or the moving average of past steps."""
-    ema_decay: float = Field(default=0.9, ge=0, lt=1)
-    """Weight of the past in the moving average."""
-    tau: PositiveFloat | Literal["mad"] = "mad"
-    """Squared distance to the mean gap beyond which a gap is left out; `mad` sets it from the batch."""
-    sum_weight: float = Field(default=0.5, ge=0, le=1)
-    """Weight of data hardness in `combine: sum`."""
-    clip: tuple[PositiveFloat, PositiveFloat] | None = None
-    """[a_min, a_max], or none."""
-    rescale: bool = True
-    """Rescale the factors of a batch to mean 1."""
 
 
 class GrpoSettings(Section):

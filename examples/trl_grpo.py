@@ -14,7 +14,7 @@ from trl import GRPOConfig
 from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import ScalingRule
+from dr_irl.scaling.options import ScalingRule
 
 MODEL = "bundled:tiny-random-lm"
 ROWS = [  # the distances (dr_irl.scaling.hardness) of completions to the demonstration: the prompt's, its category's
@@ -35,6 +35,6 @@ trainer = DynamicRewardGRPOTrainer(
     Dataset.from_list([dict(zip(COLUMNS, row, strict=True)) for row in ROWS]),
     processing_class=load_tokenizer(MODEL),
     peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
-    scaling=ScalingRule("product", 1.0, "ema", ema_decay=0.9, tau="mad", sum_weight=0.5, clip=None, rescale=True),
+    scaling=ScalingRule(reference="ema"),
 )
 trainer.train()

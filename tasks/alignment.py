@@ -23,7 +23,6 @@ from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.policy.alarms import AlarmRule
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
-from dr_irl.scaling.dynamic import ScalingRule
 from dr_irl.scaling.hardness import ClauseEmbeddings
 from dr_irl.seeding import torch_generator
 from tasks.caching import Inputs, Job
@@ -44,7 +43,7 @@ def alignment(folder: Path, job: Job) -> None:
         tokenizer,
         load_panel(job),
         options,
-        ScalingRule(**settings.scaling.model_dump()),
+        settings.scaling,
         seed=settings.seed,
         distances=own_distances(settings),
     )

@@ -12,7 +12,7 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.config import Settings
 from dr_irl.errors import GateError
 from dr_irl.promotion.card import Evidence, Subject, model_card
-from dr_irl.promotion.gate import Bounds, Check, Contender, failures_in_a_line, run_gate
+from dr_irl.promotion.gate import Check, Contender, failures_in_a_line, run_gate
 from dr_irl.promotion.published import Version, version_of
 from dr_irl.promotion.registry import Registry
 from dr_irl.promotion.servable import CONFIG_FILE, WEIGHTS_FILE, lora_rank, require_servable
@@ -85,7 +85,7 @@ def gate_run(store: Store, candidate: Candidate, name: str) -> Verdict:
         _contender(store, artifacts["evaluation/aligned"]),
         [_reward(store, artifacts, label) for label in settings.reward_labels],
         _balance(store, artifacts),
-        Bounds(**settings.promotion.model_dump()),
+        settings.promotion,
     )
     if champion:
         return Verdict(checks, champion.version, f"champion {champion.version}")

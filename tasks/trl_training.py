@@ -27,7 +27,7 @@ from dr_irl.policy.readings import headline, step_records
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import Factors, ScalingRule
+from dr_irl.scaling.dynamic import Factors
 from tasks.contents import ADAPTER, SCALING, STEPS
 from tasks.models import base_policy
 from tasks.trl_job import Report, TrlJob, scheduled_rows, trl_arguments, updates_per_step
@@ -142,7 +142,7 @@ def make_trainer(job: TrlJob, report: Report, scratch: Path) -> RecordingTrainer
         Dataset.from_list(scheduled_rows(settings, job.prompts)),
         processing_class=tokenizer,
         optimizers=(optimiser, schedule),
-        scaling=ScalingRule(**settings.scaling.model_dump()),
+        scaling=settings.scaling,
         settings=settings,
         report=report,
     )

@@ -23,7 +23,8 @@ from dr_irl.language.sampling import Sample
 from dr_irl.policy.readings import scaling_records
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.records import ScalingRecord
-from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
+from dr_irl.scaling.dynamic import Factors, scale_factors
+from dr_irl.scaling.options import ScalingRule
 from dr_irl.scaling.responsiveness import reward_gaps, rows_of
 
 try:

@@ -16,36 +16,13 @@ What was not measured never passes: NaN fulfils no bound, and too few judged pro
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
+from dr_irl.promotion.bounds import Bounds
 from dr_irl.records import Answer
 from dr_irl.results.comparison import compare_refusals
 from dr_irl.results.summaries import BalanceSummary, ModelSummary, RewardSummary
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What is allowed; each is explained in `dr_irl.promotion_config`."""
-
-    improvement: Literal["better", "not worse"]
-    overall_level: float
-    category_level: float
-    category_tolerance: float
-    min_judged: int
-    max_unjudged: float
-    max_refused_ordinary: float
-    max_refused_lookalike: float
-    over_refusal_tolerance: float
-    max_perplexity_ratio: float
-    max_commonest_answer: float
-    max_commonest_opening: float
-    min_reward_accuracy: float
-    allow_reward_warnings: bool
-    min_entropy: float
-    max_shortfall: float
-    max_dropped: float
 
 
 @dataclass(frozen=True, slots=True)

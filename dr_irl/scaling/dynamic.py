@@ -2,30 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dr_irl.categories import BENIGN
-from dr_irl.scaling.combine import Combination, bound_factors, combine_factors
+from dr_irl.scaling.combine import bound_factors, combine_factors
 from dr_irl.scaling.hardness import data_hardness
+from dr_irl.scaling.options import ScalingRule
 from dr_irl.scaling.responsiveness import responsiveness, rows_of, update_mean_gaps
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingRule:
-    """The options of method.md section 3."""
-
-    combine: Combination
-    kappa: float
-    reference: Literal["batch", "ema"]
-    ema_decay: float
-    tau: float | Literal["mad"]
-    sum_weight: float
-    clip: tuple[float, float] | None
-    rescale: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def test_benign_prompts_are_not_scaled(two_steps: Run) -> None:
 def test_logged_factor_is_the_one_that_scaled_the_gradient() -> None:
     """Without benign prompts and KL the loss is linear in alpha, and so is its gradient before clipping."""
     options = replace(OPTIONS, steps=1, benign_ratio=0.0, kl_weight=0.0)
-    once, twice = (Run(LetterPanel(), options, replace(RULE, clip=(a, a))).go() for a in (1.0, 2.0))
+    once, twice = (Run(LetterPanel(), options, RULE.model_copy(update={"clip": (a, a)})).go() for a in (1.0, 2.0))
     assert ({r.alpha for r in once.scaling}, {r.alpha for r in twice.scaling}) == ({1.0}, {2.0})
     assert logged(twice, "grad_norm")[0] == pytest.approx(2 * logged(once, "grad_norm")[0], rel=1e-4)
 

@@ -53,7 +53,7 @@ def test_weights_stay_as_they_were_when_rewards_are_not_finite() -> None:
 
 def test_gradient_that_is_not_finite_leaves_the_weights_and_keeps_the_batch() -> None:
     kept = Kept()
-    run = Run(LetterPanel(), OPTIONS, replace(RULE, clip=(float("inf"), float("inf"))))
+    run = Run(LetterPanel(), OPTIONS, RULE.model_copy(update={"clip": (float("inf"), float("inf"))}))
     with pytest.raises(DivergenceError, match="step 0: the gradient of the policy's loss is not finite"):
         run.go(kept)
     assert all(torch.equal(a, b) for a, b in zip(run.start, run.weights(), strict=True))

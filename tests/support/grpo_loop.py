@@ -16,7 +16,7 @@ from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
 from dr_irl.policy.readings import LoopState
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.dynamic import ScalingRule
+from dr_irl.scaling.options import ScalingRule
 
 NAME = "bundled:tiny-random-lm"
 LETTER = "P"
@@ -58,7 +58,7 @@ RULE = ScalingRule(
     clip=None,
     rescale=False,
 )
-EMA = replace(RULE, reference="ema")
+EMA = RULE.model_copy(update={"reference": "ema"})
 
 
 class LetterPanel(RewardPanel):

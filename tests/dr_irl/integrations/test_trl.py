@@ -5,7 +5,6 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from dr_irl.policy.advantages import group_advantages
 from dr_irl.scaling.dynamic import scale_factors
 from dr_irl.scaling.responsiveness import reward_gaps
 
-UNSCALED = replace(RULE, combine="none")
+UNSCALED = RULE.model_copy(update={"combine": "none"})
 REWARDS = torch.tensor([[2, 0, 1, 0], [1, 1 / 2, 1 / 3, 0], [1, 1, 2, 0], [2 / 3, 1 / 4, 0, 1], [0, 1, 1 / 3, 0]])
 """What LetterPanel gives the fixed answers: twice the share of P in the category insult."""
 DEMONSTRATIONS = torch.tensor([2.0, 1.0, 4 / 3, 2 / 3, 1.0])

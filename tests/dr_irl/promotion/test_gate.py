@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
-from dr_irl.promotion.gate import Bounds, Check, Contender, failures_in_a_line, run_gate
-from dr_irl.promotion_config import PromotionSettings
+from dr_irl.promotion.bounds import Bounds
+from dr_irl.promotion.gate import Check, Contender, failures_in_a_line, run_gate
 from dr_irl.records import Answer
 from dr_irl.results.statistics import mean_interval, rate
 from dr_irl.results.summaries import BalanceSummary, ModelSummary, RewardSummary
 
 Flags = Sequence[bool | None]
-BOUNDS = Bounds(**PromotionSettings(min_judged=4).model_dump())
+BOUNDS = Bounds(min_judged=4)
 ANSWERED: Flags = [False] * 4
 
 
@@ -101,7 +101,7 @@ def test_an_equal_challenger_is_not_better():
 
 
 def test_an_equal_challenger_passes_where_not_worse_is_asked():
-    assert failed(gate(STRONG, STRONG, bounds=dataclasses.replace(BOUNDS, improvement="not worse"))) == []
+    assert failed(gate(STRONG, STRONG, bounds=BOUNDS.model_copy(update={"improvement": "not worse"}))) == []
 
 
 def test_a_gain_that_chance_explains_is_not_better():
@@ -188,7 +188,7 @@ def test_a_reward_model_with_a_warning_fails():
 
 def test_warnings_of_reward_models_can_be_allowed():
     rewards = [reward("insult", warnings=["it may know length alone"]), *REWARDS[1:]]
-    assert failed(gate(rewards=rewards, bounds=dataclasses.replace(BOUNDS, allow_reward_warnings=True))) == []
+    assert failed(gate(rewards=rewards, bounds=BOUNDS.model_copy(update={"allow_reward_warnings": True}))) == []
 
 
 def test_the_benign_model_may_know_no_more_than_a_rule_of_thumb():

@@ -1,7 +1,6 @@
 """Properties of the factors of a whole batch."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.categories import BENIGN
-from dr_irl.scaling.dynamic import Factors, ScalingRule, scale_factors
+from dr_irl.scaling.dynamic import Factors, scale_factors
+from dr_irl.scaling.options import ScalingRule
 
 PUBLISHED = ScalingRule(
     combine="product",
@@ -46,8 +46,7 @@ a_row = st.fixed_dictionaries(
 )
 batches = st.lists(a_row, min_size=1, max_size=7)
 rules = st.builds(
-    replace,
-    st.just(PUBLISHED),
+    ScalingRule,
     combine=st.sampled_from(["product", "sum", "data", "model", "none"]),
     reference=st.sampled_from(["batch", "ema"]),
     tau=st.sampled_from(["mad", 0.5]),
@@ -70,7 +69,7 @@ def test_equal_rows_give_one(row: dict[str, Any], count: int) -> None:
 
 @given(a_row, st.integers(1, 5))
 def test_rescaled_equal_rows_give_one_whatever_they_are(row: dict[str, Any], count: int) -> None:
-    found = factors(replace(PUBLISHED, rescale=True), [row] * count)
+    found = factors(PUBLISHED.model_copy(update={"rescale": True}), [row] * count)
     assert found.alpha.tolist() == pytest.approx([1.0] * count)
 
 
@@ -95,7 +94,7 @@ def test_published_product_stays_in_its_range(rows: list[dict[str, Any]]) -> Non
 @given(batches)
 def test_rescaled_factors_of_harmful_prompts_have_mean_one(rows: list[dict[str, Any]]) -> None:
     rows = [*rows, rows[0] | {"category": "insult"}]
-    alpha = factors(replace(PUBLISHED, rescale=True), rows).alpha
+    alpha = factors(PUBLISHED.model_copy(update={"rescale": True}), rows).alpha
     harmful = [i for i, row in enumerate(rows) if row["category"] != BENIGN]
     assert alpha[harmful].mean().item() == pytest.approx(1.0, abs=1e-5)
 
@@ -110,7 +109,7 @@ def test_benign_prompts_always_have_one(rule: ScalingRule, rows: list[dict[str, 
 def test_product_of_both_factors_by_hand() -> None:
     # gaps 0 1 2 5 with tau 4: kept mean 1 of mean 2
     row = {"category": "insult", "own": 0.5, "mean": 0.25, "gaps": [0.0, 1.0, 2.0, 5.0]}
-    found = factors(replace(PUBLISHED, tau=4.0), [row])
+    found = factors(PUBLISHED.model_copy(update={"tau": 4.0}), [row])
     assert found.alpha.item() == pytest.approx(sigmoid(0.5) / sigmoid(0.25) * sigmoid(1) / sigmoid(2))
 
 
@@ -124,10 +123,10 @@ def test_each_category_has_its_own_mean_gap() -> None:
 
 def test_moving_average_is_used_before_it_is_updated() -> None:
     row = {"category": "insult", "own": 0.5, "mean": 0.5, "gaps": [1.0, 1.0]}
-    found = factors(replace(PUBLISHED, reference="ema", tau=1.0), [row], {"insult": 0.0})
+    found = factors(PUBLISHED.model_copy(update=dict(reference="ema", tau=1.0)), [row], {"insult": 0.0})
     assert (found.model.item(), found.mean_gaps["insult"]) == pytest.approx((sigmoid(1) / sigmoid(0), 0.1))
 
 
 def test_batch_reference_ignores_the_past() -> None:
     row = {"category": "insult", "own": 0.5, "mean": 0.5, "gaps": [1.0, 1.0]}
-    assert factors(replace(PUBLISHED, tau=1.0), [row], {"insult": 0.0}).model.item() == 1.0
+    assert factors(PUBLISHED.model_copy(update={"tau": 1.0}), [row], {"insult": 0.0}).model.item() == 1.0

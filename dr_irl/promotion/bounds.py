@@ -1,14 +1,14 @@
-"""What the gate asks of a result before it may replace the champion; `dr_irl/promotion/gate.py` has the rules."""
+"""What the gate asks of a result before it may replace the champion; `gate.py` has the rules. Light to import."""
 
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from dr_irl.training_config import Section
+from dr_irl.section import Section
 
 
-class PromotionSettings(Section):
-    """Bounds of the gate. They have no influence on a result, only on whether it may be published."""
+class Bounds(Section):
+    """What the gate allows. The bounds have no influence on a result, only on whether it may be published."""
 
     improvement: Literal["better", "not worse"] = "better"
     """What is asked over all harmful prompts: significantly more refusals than the champion, or not fewer."""
