@@ -5,6 +5,7 @@ Light to import: a plan needs no torch. The functions themselves are imported wh
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,24 +14,12 @@ from pydantic import BaseModel
 
 from dr_irl.artifacts.fingerprint import fingerprint_of
 from dr_irl.artifacts.manifest import ArtifactRef
-from dr_irl.artifacts.source import function_hash, module_hashes
+from dr_irl.artifacts.source import Code
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.language.resolve import model_identity
-
-_PLUMBING = (
-    "tasks.caching",
-    "tasks.checkpoints",
-    "tasks.curves",
-    "tasks.failures",
-    "tasks.interruption",
-    "tasks.reporting",
-    "tasks.run_page",
-    "tasks.slots",
-    "tasks.stages",
-)
-"""Modules of tasks that no artifact depends on."""
+from tasks.plumbing import BY_VALUE, LEFT_OUT
 
 Reads = Callable[[Settings, str], Mapping[str, Any]]
 
@@ -42,9 +31,7 @@ class Stage:
     name: str
     """Its name in the store, in the UI and on the command line."""
     make: str
-    """The function that writes its files, `module:name`; its source is part of the fingerprint."""
-    modules: tuple[str, ...]
-    """The `dr_irl` modules that shape its output; they count with everything they import."""
+    """The function that writes its files, `module:name`; all code that it can reach is part of the fingerprint."""
     reads: Reads
     """(settings, variant) -> the settings that shape its output, and no others."""
     single_thread: bool = False
@@ -62,7 +49,7 @@ class Stage:
         """Work out what an artifact is made from, and so its fingerprint."""
         stage, reads = self.path(variant), self.reads(settings, variant)
         fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
-        source = _source(self.make, self.modules)
+        source = code_of(self.make)
         return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
 
 
@@ -73,8 +60,14 @@ def import_entry(entry: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def _source(make: str, modules: tuple[str, ...]) -> Mapping[str, str]:
-    return {make: function_hash(make, plumbing=_PLUMBING)} | module_hashes(modules)
+def code_of(make: str) -> Mapping[str, str]:
+    """Return the hashes of the code that a stage's function can reach, `module:name`, in our packages and its own."""
+    return _code(frozenset({"dr_irl", "tasks", re.split(r"[.:]", make)[0]})).reached(make)
+
+
+@functools.cache
+def _code(packages: frozenset[str]) -> Code:
+    return Code(packages, left_out=LEFT_OUT, by_value=BY_VALUE)
 
 
 def _policy(settings: Settings) -> dict[str, Any]:
@@ -99,13 +92,9 @@ def _some(section: BaseModel, *names: str) -> dict[str, Any]:
     return section.model_dump(include=set(names))
 
 
-_MODEL_CODE = ("dr_irl.language.load", "dr_irl.seeding")
-"""What every stage depends on that runs a model or draws at random."""
-
 SOURCES = Stage(
     "sources",
     "tasks.demonstrations:sources",
-    ("dr_irl.demonstrations.sources", "dr_irl.demonstrations.dedupe"),
     lambda s, _: {
         "sources": s.sources.model_dump(),
         "contents": source_identity([*s.sources.files, *s.sources.evaluation_files]),
@@ -114,13 +103,11 @@ SOURCES = Stage(
 ROUTE = Stage(
     "route",
     "tasks.demonstrations:route",
-    (*_MODEL_CODE, "dr_irl.demonstrations.route"),
     lambda s, _: {"route": s.route.model_dump(), "models": _encoder(s)},
 )
 BALANCE = Stage(
     "balance",
     "tasks.demonstrations:balance",
-    ("dr_irl.demonstrations.balance", "dr_irl.demonstrations.generate", "dr_irl.evaluation.judges"),
     lambda s, _: {
         "seed": s.seed,
         "balance": s.balance.model_dump(),
@@ -132,7 +119,6 @@ BALANCE = Stage(
 WARM_START = Stage(
     "warm-start",
     "tasks.warm_start:warm_start",
-    (*_MODEL_CODE, "dr_irl.warm_start", "dr_irl.language.sampling"),
     lambda s, _: {
         "seed": s.seed,
         "warm_start": _shaping(s.warm_start),
@@ -144,17 +130,14 @@ WARM_START = Stage(
 CHAMPION = Stage(
     "champion",
     "tasks.champion:champion",
-    ("dr_irl.language.resolve",),
     lambda s, _: {"champion": model_identity(str(s.models.champion))},
     single_thread=True,
 )
 COMPLETIONS = Stage(
     "completions",
     "tasks.sampling:completions",
-    (*_MODEL_CODE, "dr_irl.language.sampling", "dr_irl.evaluation.suites"),
     lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": _policy(s)},
 )
-_REWARD_CODE = (*_MODEL_CODE, "dr_irl.reward.train", "dr_irl.reward.saved", "dr_irl.evaluation.judges")
 
 
 def _reward(settings: Settings, category: str) -> dict[str, Any]:
@@ -167,33 +150,29 @@ def _reward(settings: Settings, category: str) -> dict[str, Any]:
     }
 
 
-REWARD = Stage("reward", "tasks.reward:reward_model", _REWARD_CODE, _reward, single_thread=True)
+REWARD = Stage("reward", "tasks.reward:reward_model", _reward, single_thread=True)
 REWARD_ALONE = replace(REWARD, single_thread=False)
 """The same, of a model that no other is trained beside."""
 JOINT_REWARD = Stage(
     "reward",
     "tasks.reward:joint_reward_models",
-    _REWARD_CODE,
     lambda s, _: _reward(s, "") | {"labels": list(s.reward_labels)},
 )
 HARDNESS = Stage(
     "hardness",
     "tasks.hardness:hardness",
-    (*_MODEL_CODE, "dr_irl.scaling.hardness"),
     lambda s, _: {"hardness": _some(s.hardness, "level"), "models": _encoder(s)},
     single_thread=True,
 )
 PANEL = Stage(
     "panel",
     "tasks.reward:panel",
-    ("dr_irl.reward.verify", "dr_irl.categories"),
     lambda s, _: {"models": _policy(s)},
     single_thread=True,
 )
 PANEL_REPORT = Stage(
     "panel-report",
     "tasks.reward:panel_report",
-    (*_MODEL_CODE, "dr_irl.reward.quality", "dr_irl.evaluation.suites", "dr_irl.evaluation.judges"),
     lambda s, _: {
         "seed": s.seed,
         "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
@@ -219,34 +198,21 @@ def _grpo(settings: Settings, _: str) -> dict[str, Any]:
 GRPO = Stage(
     "grpo",
     "tasks.alignment:alignment",
-    (*_MODEL_CODE, "dr_irl.alignment", "dr_irl.evaluation.judges"),
     _grpo,
     slot="dr-irl-grpo",
     page="tasks.run_page:show_scaling",
 )
-TRL_GRPO = replace(
-    GRPO,
-    make="tasks.alignment_trl:align_with_trl",
-    modules=(*_MODEL_CODE, "dr_irl.alignment", "dr_irl.integrations.trl", "dr_irl.evaluation.judges"),
-)
+TRL_GRPO = replace(GRPO, make="tasks.alignment_trl:align_with_trl")
 """The same, by TRL's trainer."""
 EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",
-    (
-        *_MODEL_CODE,
-        "dr_irl.evaluation.run",
-        "dr_irl.evaluation.judges",
-        "dr_irl.evaluation.suites",
-        "dr_irl.language.adapters",
-    ),
     lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
     page="tasks.run_page:show_refusal",
 )
 REPORT = Stage(
     "report",
     "tasks.report:report",
-    ("dr_irl.report.write", "dr_irl.results.comparison", "dr_irl.reward.readings"),
     lambda s, _: s.model_dump(
         exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
         | {"limits": True, "promotion": True}

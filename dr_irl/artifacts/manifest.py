@@ -49,7 +49,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any]
     inputs: dict[str, str]
     source: dict[str, str]
-    """Module -> hash of its source, imports included."""
+    """Module, or path of a package's data -> hash of what it gave to the making."""
     files: dict[str, FileEntry]
     libraries: dict[str, str] = Field(default_factory=lambda: {name: version(name) for name in _LIBRARIES})
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))

@@ -27,7 +27,7 @@ def verify_in_new_process(folder: Path, *, device: str) -> None:
 
 def main() -> None:
     """Load the panel; say in a sentence what is wrong with it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description="Reloads a saved panel where nothing of its training is left.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

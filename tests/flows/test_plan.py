@@ -1,5 +1,6 @@
 """What a run would find and build, and why, on a store with a finished run in it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dr_irl.profile import load_settings
 from flows.cli import app
 from flows.dag import build_dag, select
 from flows.plan import Planned, plan_run, reasons
+from tasks import stages
 
 
 def settings_with(**overrides: Any) -> Settings:
@@ -93,10 +95,11 @@ def test_a_changed_input_is_named_with_both_fingerprints(store: Store) -> None:
 
 
 def test_changed_code_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.stages.module_hashes", lambda names: {name: "0123456789abcdef" for name in names})
-    monkeypatch.setattr("tasks.stages._source", __import__("tasks.stages").stages._source.__wrapped__)
-    [reason, *_] = why(store, settings_with(), "sources")
-    assert reason.startswith("code dr_irl.")
+    changed = dict(stages.code_of("tasks.report:report")) | {"dr_irl.reward.readings": "0123456789abcdef"}
+    unchanged = stages.code_of
+    monkeypatch.setattr(stages, "code_of", lambda make: changed if "report:" in make else unchanged(make))
+    [reason] = why(store, settings_with(), "report")
+    assert re.fullmatch(r"code dr_irl\.reward\.readings: [0-9a-f]{8} -> 01234567", reason)
 
 
 def test_the_artifact_most_alike_is_compared_with(store: Store) -> None:

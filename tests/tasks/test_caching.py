@@ -15,7 +15,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
-from dr_irl.artifacts import Store, source
+from dr_irl.artifacts import Store, modules
 from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
 from tasks import interruption, slots, stages
@@ -46,7 +46,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A stage that counts how often it was built; the seed is what shapes it."""
     (tmp_path / "counting_stage.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(tmp_path)
-    yield Stage("counted", "counting_stage:make", ("dr_irl.seeding",), lambda s, _: {"seed": s.seed})
+    yield Stage("counted", "counting_stage:make", lambda s, _: {"seed": s.seed})
     sys.modules.pop("counting_stage", None)
     forget_source()
 
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Store:
 
 def forget_source() -> None:
     """Let code be read again: in a process of its own nothing would have been read yet."""
-    for cached in (source._tree, source._definitions, stages._source):
+    for cached in (modules.source_file, modules.source_text, stages._code, stages.code_of):
         cached.cache_clear()
 
 

@@ -85,7 +85,7 @@ def store(tmp_path: Path) -> Store:
 def run(store: Store, module: Any, *errors: Exception | None, **changes: Any) -> State[Any]:
     """Run the stage in a flow, and return its task's state."""
     module.ERRORS = [*errors]
-    stage = Stage("failing", "failing_stage:make", ("dr_irl.seeding",), lambda s, _: {"seed": s.seed})
+    stage = Stage("failing", "failing_stage:make", lambda s, _: {"seed": s.seed})
     settings = load_settings("smoke", {name.replace("__", "."): value for name, value in changes.items()})
     states: list[State[Any]] = []
 

@@ -1,0 +1,21 @@
+"""What stages run through and no artifact depends on: the one list of code that fingerprints leave out.
+
+An entry must shape no byte of any artifact. `tests/tasks/test_stages.py` holds that nothing else is left out.
+"""
+
+from collections.abc import Mapping
+
+LEFT_OUT: Mapping[str, str] = {
+    "dr_irl.artifacts": "where artifacts lie and whether they are whole; what is read from them counts as an input",
+    "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
+    "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
+    "dr_irl.progress": "who hears of progress",
+    "tasks.caching": "when a stage is built; hands it its settings and inputs, which count themselves",
+    "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.checkpoint",
+    "tasks.interruption": "when a stage is stopped; it goes on from its checkpoint as if it never had been",
+    "tasks.reporting": "who hears of progress",
+}
+"""Module with all below it, or folder of a package's data -> why. Constants in it count where they are used."""
+
+BY_VALUE = ("dr_irl.config", "dr_irl.promotion_config", "dr_irl.training_config")
+"""The classes of settings. Their values count, as a stage reads them; of their code only what a stage may call does."""
