@@ -17,5 +17,11 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Module with all below it, or folder of a package's data -> why. Constants in it count where they are used."""
 
-BY_VALUE = ("dr_irl.config", "dr_irl.promotion_config", "dr_irl.training_config")
+BY_VALUE = (
+    "dr_irl.config",
+    "dr_irl.promotion.bounds",
+    "dr_irl.scaling.options",
+    "dr_irl.section",
+    "dr_irl.training_config",
+)
 """The classes of settings. Their values count, as a stage reads them; of their code only what a stage may call does."""

@@ -6,7 +6,9 @@ import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from dr_irl.artifacts.effects import acts
 from dr_irl.artifacts.syntax import ANY, Import, Piece, imports_of, read_piece
@@ -15,6 +17,8 @@ EFFECTS, MAIN, DATA = "", "__main__", "data/"
 """In place of a name: what a module does when it is imported, and when it is run as a program; the files beside it."""
 
 
+_ATTEMPTS = 5
+_parsing = Lock()
 _IS_MAIN = "__name__ == '__main__'"
 _WORD = re.compile(r"\w+")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -82,6 +86,19 @@ def module(name: str, *, verbatim: bool = False) -> "Module":
     return _parsed(name, source_text(name), is_package(name), verbatim)
 
 
+def _parse(text: str) -> ast.Module:
+    """Parse a module, where other threads may parse as well.
+
+    Python counts the depth of all trees that are being made together (seen in 3.11.7), and takes another thread's for a
+    fault of this one: a SystemError, rarely, which says nothing about the text.
+    """
+    with _parsing:
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(SystemError):
+                return ast.parse(text)
+        return ast.parse(text)
+
+
 class Module:
     """The statements of one module, by the names that they bind."""
 
@@ -96,7 +113,7 @@ class Module:
         """Names whose definition does more than define them."""
         self.methods: dict[str, str] = {}
         """Of its classes: `Class.method` -> `method`."""
-        body, words = ast.parse(text).body, Counter(_WORD.findall(text))
+        body, words = _parse(text).body, Counter(_WORD.findall(text))
         for statement in body:
             for node in _at_the_top(statement):
                 for each in imports_of(node, package) if isinstance(node, ast.Import | ast.ImportFrom) else ():

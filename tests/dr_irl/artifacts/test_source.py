@@ -1,5 +1,6 @@
 """Which changes of code count for an artifact's identity."""
 
+import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -304,3 +305,18 @@ def test_an_unknown_module_is_named() -> None:
 def test_an_unknown_function_is_named() -> None:
     with pytest.raises(AttributeError, match=r"dr_irl\.seeding defines no 'nothing'"):
         Code(["dr_irl"]).reached("dr_irl.seeding:nothing")
+
+
+def test_a_module_is_parsed_again_where_python_mistakes_another_threads_tree_for_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse, faults = ast.parse, [SystemError("AST constructor recursion depth mismatch (before=69, after=96)")] * 2
+
+    def fail_at_first(text: str) -> ast.Module:
+        if faults:
+            raise faults.pop()
+        return parse(text)
+
+    monkeypatch.setattr(modules.ast, "parse", fail_at_first)
+    assert modules.Module("ours", "VALUE = 1\n", verbatim=False).defines("VALUE")
+    assert faults == []
