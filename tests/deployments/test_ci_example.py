@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from services import clean_environment
 
 from dr_irl.profile import PROFILES
 
@@ -31,6 +32,15 @@ def test_the_shell_scripts_have_no_lint_findings() -> None:
     assert scripts
     found = subprocess.run([SCRIPTS / "shellcheck", *scripts], capture_output=True, text=True)
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
+def test_without_a_server_nothing_is_started_and_a_sentence_says_so(tmp_path: Path) -> None:
+    given = clean_environment(PREFECT_HOME=str(tmp_path), PREFECT_API_URL="http://127.0.0.1:9/api")
+    script = DEPLOYMENTS / "ci" / "train-and-wait.sh"
+    said = subprocess.run([script, "train/train"], env=given, capture_output=True, text=True)
+    [line] = said.stderr.splitlines()
+    assert (said.returncode, said.stdout) == (2, "")
+    assert line.startswith("no Prefect server answers at http://127.0.0.1:9/api")
 
 
 def test_what_the_workflow_runs_is_in_the_repository(steps: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from deployed_site import Site, until
+from services import ROOT
 
 from dr_irl.categories import HARM_CATEGORIES
 
@@ -25,6 +26,25 @@ def test_the_example_for_ci_says_where_the_run_and_its_report_are(site: Site, sm
     assert smoke_run.run_id in said["run"]
     key = said["report"].strip().removeprefix(f"{site.store}/")
     assert site.read(key).startswith(b"<!DOCTYPE html>")
+
+
+def test_what_ci_prints_is_what_happened_and_no_progress(smoke_run: Any) -> None:
+    lines = smoke_run.command.stdout.splitlines()
+    assert [line for line in lines if "steps" in line and "/" in line] == []
+    assert any("grpo" in line and "built" in line for line in lines)
+    assert len(lines) < 80, len(lines)
+
+
+def test_an_address_that_is_no_prefect_server_is_told_in_a_sentence(site: Site) -> None:
+    script = ROOT / "deployments" / "ci" / "train-and-wait.sh"
+    said = site.run(script, "train/train", PREFECT_API_URL=f"{site.address}/nowhere/api")
+    [line] = said.stderr.splitlines()
+    assert (said.returncode, line.startswith("no Prefect server answers at ")) == (2, True), said.stderr
+
+
+def test_a_deployment_that_does_not_exist_is_told_in_a_sentence(site: Site) -> None:
+    said = site.watch("train/nosuch")
+    assert (said.returncode, "Traceback" in said.stderr, "train/nosuch" in said.stderr) == (1, False, True), said.stderr
 
 
 def test_a_run_is_named_for_what_and_when(site: Site, smoke_run: Any) -> None:
@@ -68,20 +88,20 @@ def refused(site: Site, smoke_run: Any) -> Refused:
 
 
 @pytest.mark.parametrize(
-    ("what", "sentence"),
+    ("what", "status", "sentence"),
     [
-        ("schema", "Validation failed for field 'refresh'"),
-        ("profile", "profile 'nope' is unknown; allowed are "),
-        ("setting", "grpo.stepz"),
-        ("models", "nobody/no-such-model"),
-        ("gate", "safe"),
+        ("schema", 1, "Validation failed for field 'refresh'"),
+        ("profile", 1, "profile 'nope' is unknown; allowed are "),
+        ("setting", 1, "grpo.stepz"),
+        ("models", 1, "nobody/no-such-model"),
+        ("gate", 3, "may not replace the unaligned model: 23 of 27 checks failed: safety: insult ("),
     ],
 )
-def test_a_run_that_cannot_succeed_ends_with_status_1_and_a_sentence(
-    what: str, sentence: str, refused: Refused
+def test_a_run_that_cannot_succeed_ends_with_its_status_and_a_sentence(
+    what: str, status: int, sentence: str, refused: Refused
 ) -> None:
     said = " ".join((refused[what].stdout + refused[what].stderr).split())
-    assert (refused[what].returncode, sentence in said) == (1, True), said
+    assert (refused[what].returncode, sentence in said) == (status, True), said
 
 
 @pytest.mark.parametrize("what", ["profile", "setting", "models", "gate"])
