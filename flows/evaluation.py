@@ -7,7 +7,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import ArtifactRef
 from dr_irl.profile import Shipped, load_settings
-from dr_irl.promotion.registry import Registry
+from flows.adapters import find_adapter
 from flows.dag import build_dag, select
 from flows.pipeline import align
 from flows.run_names import run_name
@@ -40,8 +40,8 @@ def evaluate_model(
     Returns:
         The artifacts, `evaluation/champion` among them.
     """
+    adapter = find_adapter(model, store)
     opened = open_store(store)
-    adapter = Registry(opened).adapter_uri(model) or model
     settings = load_settings(profile, {**(overrides or {}), "models.champion": adapter})
     with running_on(runner):
         found = align(settings, opened, select(build_dag(settings), only=EVALUATED))

@@ -24,9 +24,11 @@ def evaluate(
 ) -> None:
     """Let a model answer the held-out prompts, beside the unaligned one."""
     from dr_irl.profile import load_settings, parse_overrides
+    from flows.adapters import find_adapter
 
     overrides = parse_overrides(assignments or [])
-    load_settings(profile, overrides)  # a wrong setting is told at once: the imports below take seconds
+    load_settings(profile, overrides)  # a wrong setting or name is told at once: the imports below take seconds
+    find_adapter(model, store)
     quieten(debug)
     from flows.commands.launch import run_flow
     from flows.commands.terminal import print_evaluations
@@ -50,12 +52,16 @@ def compare(
     from dr_irl.results.comparison import compare_refusals
     from dr_irl.results.statistics import rate
     from flows.commands.scoring import fetch
-    from flows.record import load_run
+    from flows.record import load_run, run_ids
     from tasks.contents import ANSWERS
     from tasks.opening import look_into
 
     opened = look_into(store)
     records = [load_run(opened, run_id) for run_id in (before, after)]
+    if records[0].run_id == records[1].run_id:
+        others = [run_id for run_id in run_ids(opened) if run_id != records[0].run_id]
+        listed = f"name another: {', '.join(others[-5:])}" if others else "the store has no other run yet"
+        raise UserError(f"run {records[0].run_id!r} would be compared with itself; {listed}")
     old, new = (Answer.read(fetch(opened, record, "evaluation/aligned") / ANSWERS) for record in records)
     table = Table("prompts", "refused before", "refused after", "became refused", "became answered", "p (McNemar)")
     for suite in SUITES:

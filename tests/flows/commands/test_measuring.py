@@ -39,13 +39,6 @@ def test_an_adapter_is_evaluated_beside_the_unaligned_model(store: Path, command
     assert header.split() == ["prompts", "n", "unaligned", "champion"]
 
 
-def test_a_model_that_is_not_there_is_refused_in_a_sentence(store: Path, commands: Any) -> None:
-    run = commands.run("evaluate", "nobody", *SMALL, "--store", str(store))
-    assert run.wait() == 2
-    assert "'nobody' is no bundled model, folder or reachable hub id" in run.err
-    assert "Traceback" not in run.err
-
-
 def test_two_runs_are_compared_prompt_by_prompt(store: Path, commands: Any) -> None:
     oldest = commands.run("runs", "--store", str(store)).out.split()[-1]
     run = commands.run("compare", oldest, "--store", str(store))
