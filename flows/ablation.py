@@ -9,7 +9,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import ABLATIONS
@@ -20,11 +19,12 @@ from dr_irl.records import Answer
 from dr_irl.results.statistics import paired_difference
 from dr_irl.results.summaries import ModelSummary
 from flows.dag import build_dag, select
+from flows.declaring import FLOW
 from flows.pipeline import align
-from flows.run_names import run_name
 from flows.runners.running import Runner, running_on
 from tasks.contents import ANSWERS, read_summary
 from tasks.failures import ending_in_a_sentence
+from tasks.interruption import stopping_on_signals
 from tasks.opening import open_store
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ ARMS: Mapping[str, dict[str, Any]] = {
 ALIGNED = "evaluation/aligned"
 
 
-@flow(name="ablate", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@flow(name="ablate", **FLOW)
 @ending_in_a_sentence
+@stopping_on_signals()
 def ablate(
     profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,

@@ -3,23 +3,24 @@
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import ArtifactRef
 from dr_irl.profile import Shipped, load_settings
 from flows.adapters import find_adapter
 from flows.dag import build_dag, select
+from flows.declaring import FLOW
 from flows.pipeline import align
-from flows.run_names import run_name
 from flows.runners.running import Runner, running_on
 from tasks.failures import ending_in_a_sentence
+from tasks.interruption import stopping_on_signals
 from tasks.opening import open_store
 
 EVALUATED = ("evaluation/unaligned", "evaluation/champion")
 
 
-@flow(name="evaluate", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@flow(name="evaluate", **FLOW)
 @ending_in_a_sentence
+@stopping_on_signals()
 def evaluate_model(
     model: str,
     profile: Shipped | str = "demo",

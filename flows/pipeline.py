@@ -6,21 +6,20 @@ from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.config import Settings
 from dr_irl.errors import CorruptArtifactError
 from dr_irl.profile import Shipped, load_settings
 from flows.dag import Dag, Selection, build_dag, select
+from flows.declaring import FLOW
 from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
-from flows.run_names import run_name
 from flows.runners.running import Runner, running_on, stages_share_a_machine
 from tasks.caching import ArtifactKey, import_maker, stage_task
 from tasks.failures import ending_in_a_sentence
-from tasks.interruption import stopping_on_signals
+from tasks.interruption import stop_if_requested, stopping_on_signals
 from tasks.machine import spare_what_stays
 from tasks.opening import open_store
 from tasks.results import result_storage
@@ -29,8 +28,9 @@ from tasks.run_page import show_run, show_stage
 logger = logging.getLogger(__name__)
 
 
-@flow(name="train", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@flow(name="train", **FLOW)
 @ending_in_a_sentence
+@stopping_on_signals()
 def dr_irl_pipeline(
     profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,
@@ -92,13 +92,12 @@ def align(
     """
     dag = build_dag(settings)
     chosen = selection or select(dag)
-    with stopping_on_signals():
-        try:
-            artifacts = _run(dag, chosen, settings, store)
-        except CorruptArtifactError as error:
-            # It was moved aside; what is whole is found again, so the second pass builds only what was damaged.
-            logger.warning("%s; building it again", error)
-            artifacts = _run(dag, Selection(chosen.nodes), settings, store)
+    try:
+        artifacts = _run(dag, chosen, settings, store)
+    except CorruptArtifactError as error:
+        # It was moved aside; what is whole is found again, so the second pass builds only what was damaged.
+        logger.warning("%s; building it again", error)
+        artifacts = _run(dag, Selection(chosen.nodes), settings, store)
     if "report" not in artifacts:  # it reads everything: a run that has it is whole
         return artifacts
     record = finish_run(store, settings, artifacts, Path(output) if output else None)
@@ -133,5 +132,6 @@ def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> di
     # In the order of the DAG, so that the error of the stage that failed is raised, not of one that waited for it.
     for name, future in futures.items():
         artifacts[name] = store.ref(**future.result())
+        stop_if_requested()  # nothing that is left would see to it where the store has all of it
         show_stage(dag[name].stage, store, artifacts[name])
     return artifacts

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from dr_irl.artifacts import Store
 from dr_irl.artifacts.keys import INBOX, RUNS
@@ -22,18 +21,20 @@ from dr_irl.errors import SettingsError
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
 from flows.dag import build_dag, select
+from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.promotion import against_champion
 from flows.record import RunRecord, run_ids
-from flows.run_names import run_name
 from flows.runners.running import Runner, running_on
 from tasks.contents import EXAMPLES
 from tasks.failures import ending_in_a_sentence
+from tasks.interruption import stopping_on_signals
 from tasks.opening import open_store
 
 
-@flow(name="retrain", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=2))  # pyright: ignore[reportCallIssue, reportArgumentType]
+@flow(name="retrain", **FLOW)
 @ending_in_a_sentence
+@stopping_on_signals()
 def retrain_pipeline(
     profile: Shipped | str = "demo",
     overrides: dict[str, Any] | None = None,

@@ -10,12 +10,15 @@ import httpx
 import torch
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Failed
 from prefect.tasks import exponential_backoff
 from prefect.transactions import get_transaction
 
 from dr_irl.config import Settings
 from dr_irl.errors import DrIrlError, GateError, InterruptedRunError, StageTimeoutError, StoreUnreachableError
+from tasks.interruption import interruption_by
+from tasks.logs import log_at_info
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ def survive_full_memory(build: Callable[[Settings], None], settings: Settings, s
     return f", with half of micro_batch_tokens and rows_at_once: {said}"
 
 
-def state_of(error: Exception) -> State[Any] | None:
+def state_of(error: BaseException) -> State[Any] | None:
     """Return the state in which a failure that we can name ends a run: its message is the error's sentence.
 
     None is for defects, which are to show a traceback.
@@ -113,18 +116,18 @@ def state_of(error: Exception) -> State[Any] | None:
 
 
 def ending_in_a_sentence(run: Callable[P, T]) -> Callable[P, T | State[Any]]:
-    """Let a task's or flow's function end in the state of its failure; put under `@flow`.
+    """Let a task's or flow's function end in the state of its failure, or as Cancelled by a signal; put under `@flow`.
 
     Whoever calls the flow, or asks a future or `result_of` for the task's result, has the error itself raised.
     """
 
     @functools.wraps(run)
     def ending(*args: P.args, **kwargs: P.kwargs) -> T | State[Any]:
-        hide_tracebacks()
+        log_at_info()
         try:
             return run(*args, **kwargs)
-        except Exception as error:
-            state = state_of(error)
+        except (Exception, TerminationSignal, KeyboardInterrupt) as error:
+            state = state_of(interruption_by(error) or error)
             if state is None:
                 raise
         if (transaction := get_transaction()) is not None:
@@ -137,16 +140,3 @@ def ending_in_a_sentence(run: Callable[P, T]) -> Callable[P, T | State[Any]]:
 def result_of(task: Task[P, T | State[Any]], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a task here and return its result, or raise its error: Prefect's plain call would hand out the state."""
     return cast(T, task(*args, **kwargs, return_state=True).result(raise_on_failure=True))
-
-
-def hide_tracebacks() -> None:
-    """Let Prefect's log tell our errors as sentences."""
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
-        logging.getLogger(name).addFilter(_without_traceback)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, DrIrlError):
-        record.msg, record.args, record.exc_info = str(error), (), None
-    return True

@@ -1,15 +1,17 @@
 """How a run stops when it is asked to: at the next step, with a checkpoint, and not in the middle of a write."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
+from prefect._internal.control_listener import get_intent
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import is_prefect_sigterm_handler_installed
@@ -20,6 +22,9 @@ from dr_irl.progress import Meter, Progress
 _asked_by: list[int] = []
 """The signal that asked this process to stop, once one has."""
 
+
+_depth = 0
+"""How many blocks of `stopping_on_signals` are open, one in the other."""
 
 _stopped_runs: dict[str, int] = {}
 """Flow runs whose stages in this process are to stop, where it works for several, and the signal that asked for it."""
@@ -95,16 +100,55 @@ def stop_if_overdue(so_far: str) -> None:
         )
 
 
+def interruption_by(ended: object) -> InterruptedRunError | None:
+    """Return the error of a run that SIGTERM or Ctrl-C ended.
+
+    None if something else did; or Prefect, which said so beforehand and sets the state of the run itself: that is how a
+    worker cancels a run.
+    """
+    number = _signal_of(ended)
+    return None if number is None or get_intent() is not None else InterruptedRunError.by_signal(number)
+
+
+def _signal_of(error: object) -> int | None:
+    """Return the signal whose handler raised this, if one did."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return error.signal if isinstance(error, TerminationSignal) else None
+
+
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGINT stop the stages of a run at their next step; a second one ends the process at once.
 
+    Around a flow's function, and around its stages: they are to know that they must stop before anybody waits for them.
     Whoever handled the signal before, Prefect in a flow, is called as well; a signal that was ignored still is.
     """
+    global _depth
     if current_thread() is not main_thread():  # signals are the main thread's: a flow in a thread is its host's to stop
         yield
         return
-    _asked_by.clear()  # a process that goes on may run again
+    with ExitStack() as stack:
+        if _depth == 0:
+            _asked_by.clear()  # a process that goes on may run again
+            stack.enter_context(_asking())
+            stack.enter_context(_hearing_what_is_lost())
+        _depth += 1
+        try:
+            yield
+        except TerminationSignal as ended:
+            _asked_by.append(ended.signal)
+            for each in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(each) != signal.SIG_IGN:
+                    signal.signal(each, signal.SIG_DFL)
+            raise
+        finally:
+            _depth -= 1
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Handle the signals: the first stops the stages, the second ends the process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     # A shell lets its background commands ignore Ctrl-C: it is not meant for them.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
@@ -124,15 +168,29 @@ def stopping_on_signals() -> Iterator[None]:
         signal.signal(number, ask)
     try:
         yield
-    except TerminationSignal as ended:
-        _asked_by.append(ended.signal)
-        for each in (*before, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        raise
     finally:
         if not _asked_by:  # else stages are on their way to their next step: a second signal need not wait for it
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _hearing_what_is_lost() -> Iterator[None]:
+    """Heed the exception of a signal's handler also where it is lost, because a destructor was at work."""
+    before = sys.unraisablehook
+
+    def hear(lost: Any) -> None:
+        number = _signal_of(lost.exc_value)
+        if number is None:
+            before(lost)
+        else:
+            _asked_by.append(number)
+
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class StoppableProgress:

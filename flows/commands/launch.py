@@ -2,11 +2,15 @@
 
 import importlib
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from dr_irl.artifacts import ArtifactRef
+from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
 from flows.commands.temporary_server import TemporaryServer
 from flows.commands.terminal import print_artifacts, print_result
@@ -14,6 +18,9 @@ from flows.dag import build_dag, select
 from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
 from tasks.opening import open_store
+
+if TYPE_CHECKING:
+    from prefect import Flow
 
 
 def launch(
@@ -83,4 +90,49 @@ def run_flow(entry: str, **parameters: Any) -> Any:
         server.wait()
     with ConsoleProgress() as progress:
         report_to(progress)
-        return flow(**parameters)
+        return _run_to_its_end(flow, parameters)
+
+
+def _run_to_its_end(flow: "Flow[..., Any]", given: Mapping[str, Any]) -> Any:
+    """Call a flow. Its run is created here: Prefect, interrupted right after that, would leave it pending forever."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import TerminationSignal
+    from prefect.flow_engine import run_flow
+    from prefect.states import Cancelled, Pending
+    from prefect.utilities.callables import get_call_parameters
+
+    parameters, run = get_call_parameters(flow.fn, (), dict(given)), None
+    with get_client(sync_client=True) as client:
+        try:
+            with _holding_signals_back():
+                run = client.create_flow_run(flow, parameters=flow.serialize_parameters(parameters), state=Pending())
+            return run_flow(flow, flow_run=run, parameters=parameters)
+        except (KeyboardInterrupt, SystemExit, TerminationSignal) as ended:
+            state = client.read_flow_run(run.id).state if run else None
+            if run and not (state and state.is_final()):
+                number = signal.SIGINT if isinstance(ended, KeyboardInterrupt) else signal.SIGTERM
+                message = str(InterruptedRunError.by_signal(number))
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+            raise
+
+
+@contextmanager
+def _holding_signals_back() -> Iterator[None]:
+    """Let SIGTERM and SIGINT come when the block is over."""
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        del frame
+        held.append(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in held:
+        signal.raise_signal(number)

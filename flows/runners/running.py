@@ -13,7 +13,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from dr_irl.errors import DrIrlError, UserError
-from tasks.interruption import stop_requested
+from tasks.interruption import stop_requested, stopping_on_signals
 from tasks.worker_process import prepare_process
 
 Runner = Literal["threads", "processes", "dask", "ray"]
@@ -26,6 +26,8 @@ STAGES_AT_ONCE = 2
 def running_on(runner: Runner) -> Iterator[None]:
     """Submit the tasks of this flow run to another runner than its decorator names; they stay on the run's own page.
 
+    A signal makes them stop at their next step, before the runner ends.
+
     Raises:
         UserError: the runner's package is not installed.
         DrIrlError: a process died with the stage that it built.
@@ -33,7 +35,8 @@ def running_on(runner: Runner) -> Iterator[None]:
     started, stop = _RUNNERS[runner]()
     with started, get_run_context().model_copy(update={"task_runner": started}):
         try:
-            yield
+            with stopping_on_signals():
+                yield
         except BrokenProcessPool as error:
             raise DrIrlError(
                 "a process ended before the stage that it built, most likely killed because memory ran out; what was "

@@ -29,12 +29,12 @@ from tasks import failures
 from tasks.caching import stage_task
 from tasks.failures import (
     ending_in_a_sentence,
-    hide_tracebacks,
     passes_by_itself,
     state_of,
     survive_full_memory,
     with_half_at_once,
 )
+from tasks.logs import log_at_info
 from tasks.opening import open_store
 from tasks.results import result_storage
 from tasks.stages import Stage
@@ -178,13 +178,22 @@ def test_nothing_but_sentences_is_logged_of_a_failure_that_does_not_pass(
     assert "Traceback" not in caplog.text and "NoneType" not in caplog.text
 
 
-def test_prefects_log_tells_our_errors_as_sentences(caplog: pytest.LogCaptureFixture) -> None:
-    hide_tracebacks()
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Encountered exception during execution", ["no column"]),
+        ("Engine execution exited with unexpected exception", []),  # the state in which it ended is said by then
+    ],
+)
+def test_prefects_log_tells_our_errors_as_sentences(
+    line: str, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    log_at_info()
     try:
         raise DataError("no column")
     except DataError:
-        logging.getLogger("prefect.engine").exception("Engine execution exited with unexpected exception")
-    assert (caplog.messages, "Traceback" in caplog.text) == (["no column"], False)
+        logging.getLogger("prefect.engine").exception(line)
+    assert (caplog.messages, "Traceback" in caplog.text) == (told, False)
 
 
 def test_a_defect_is_raised_as_it_is(store: Store, module: Any) -> None:

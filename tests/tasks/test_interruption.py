@@ -1,6 +1,7 @@
 """What a stage that is asked to stop says, and to whom the signal goes on."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from prefect.utilities.engine import capture_sigterm, is_prefect_sigterm_handler
 
 from dr_irl.errors import InterruptedRunError
 from tasks import interruption
-from tasks.interruption import stop_if_requested, stop_requested, stopping_on_signals
+from tasks.interruption import interruption_by, stop_if_requested, stop_requested, stopping_on_signals
 
 
 class HeardError(Exception):
@@ -81,3 +82,51 @@ def test_after_prefect_heard_sigterm_no_signal_waits_for_the_step() -> None:
     with pytest.raises(TerminationSignal), stopping_on_signals():
         raise TerminationSignal(signal=signal.SIGTERM)
     assert {signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} == {signal.SIG_DFL}
+
+
+class Destroyed:
+    """Receives a signal while it is destroyed; whatever its handler raises there is lost."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_in_a_destructor_stops_the_stages_too(number: signal.Signals) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with capture_sigterm(), stopping_on_signals():
+        Destroyed(number)
+        assert stop_requested()
+
+
+def test_other_errors_of_a_destructor_are_shown_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: shown.append(lost.exc_type))
+    with stopping_on_signals():
+        signal.signal(signal.SIGINT, lambda *_: 1 / 0)
+        Destroyed(signal.SIGINT)
+    assert shown == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("error", [HeardError(), SystemExit(1), None])
+def test_nothing_but_a_signal_interrupts(error: object) -> None:
+    assert interruption_by(error) is None
+
+
+def test_a_block_within_another_forgets_no_signal() -> None:
+    with pytest.raises(TerminationSignal), stopping_on_signals():
+        try:
+            with stopping_on_signals():
+                raise TerminationSignal(signal=signal.SIGTERM)
+        except TerminationSignal:
+            with stopping_on_signals():
+                assert stop_requested()
+            raise
+
+
+def test_a_run_that_its_worker_cancels_is_left_to_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "get_intent", lambda: "cancel")
+    assert interruption_by(TerminationSignal(signal=signal.SIGTERM)) is None
