@@ -7,6 +7,7 @@ dr-irl chat --run latest "How do I pick up a dropped stitch?"
 dr-irl chat --best-of 8 "How do I pick up a dropped stitch?"
 dr-irl score answers.parquet --output scored.parquet
 dr-irl score --panel s3://bucket/prefix/objects/panel/FINGERPRINT < answers.jsonl
+dr-irl report latest --output report.html
 dr-irl run --from grpo
 dr-irl plan --set grpo.steps=20
 dr-irl runs
@@ -33,6 +34,7 @@ from flows.commands.measuring import app as measuring_app
 from flows.commands.options import Assignments, Debug, Profile, StoreOption
 from flows.commands.quiet import quieten
 from flows.commands.registry import app as registry_app
+from flows.commands.report import app as report_app
 from flows.commands.store import app as store_app
 from flows.commands.worker import app as worker_app
 
@@ -43,6 +45,7 @@ app.add_typer(measuring_app)
 app.add_typer(registry_app)
 app.add_typer(doctor_app)
 app.add_typer(worker_app)
+app.add_typer(report_app)
 app.add_typer(store_app, name="store")
 
 _terminated = Event()

@@ -7,6 +7,8 @@ to run.
 
 import json
 import logging
+import shlex
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
@@ -127,13 +129,8 @@ def show_scaling(made: Made) -> None:
 def show_refusal(made: Made) -> None:
     """Show what a model declined, in one table with the models that the run evaluated before it."""
     model = read_summary(made.file(SUMMARY).parent)
-    context = FlowRunContext.get()
-    assert context is not None and context.flow_run is not None
-    of_run = ArtifactFilter(
-        key=ArtifactFilterKey(any_=["refusal"]), flow_run_id=ArtifactFilterFlowRunId(any_=[context.flow_run.id])
-    )
     with get_client(sync_client=True) as client:
-        shown_before = client.read_artifacts(artifact_filter=of_run)
+        shown_before = client.read_artifacts(artifact_filter=_of_this_run("refusal"))
         rows = refusal_rows(json.loads(str(shown_before[0].data)) if shown_before else [], model)
         if shown_before:
             client.update_artifact(shown_before[0].id, ArtifactUpdate(data=json.dumps(rows)))
@@ -142,30 +139,41 @@ def show_refusal(made: Made) -> None:
 
 
 def show_report(made: Made) -> None:
-    """Show where the report is: a link where a browser can follow it, else the command that opens it."""
-    uri = f"{made.ref.uri}/{REPORT}"
-    if made.store.is_local:
-        create_link_artifact(Path(uri).as_uri(), link_text=uri, key="report", description=f"To open it: {opening(uri)}")
-    else:
-        create_markdown_artifact(
-            f"`{uri}`\n\nTo open it: `{opening(uri)}`", key="report", description="Where the report is."
-        )
+    """Show where the report is; the command that opens it follows when the run is recorded and has a name."""
+    create_markdown_artifact(_where(made.ref, made.store), key="report", description="Where the report is.")
 
 
 def show_run(run_id: str, report: ArtifactRef, store: Store) -> None:
-    """Show, on a finished run's page, its name in the store and how to get at its report."""
+    """Show, on a finished run's page, its name in the store and the command that opens its report."""
+    there = f"{run_id} --store {shlex.quote(store.uri)}"
     create_markdown_artifact(
-        f"Run **{run_id}**\n\n| | |\n| --- | --- |\n| store | `{store.uri}` |\n| report | `{report.uri}/{REPORT}` |\n"
-        f"| open it | `{opening(f'{report.uri}/{REPORT}')}` |\n"
-        f"| ask the model | `dr-irl chat --run {run_id} --store {store.uri}` |\n",
+        f"Run **{run_id}**\n\n| | |\n| --- | --- |\n| store | {_at(store.uri, store)} |\n"
+        f"| report | {_where(report, store)} |\n| open it | `dr-irl report {there}` |\n"
+        f"| ask the model | `dr-irl chat --run {there}` |\n",
         key="summary",
         description="What the run left behind.",
     )
+    with get_client(sync_client=True) as client:
+        for shown in client.read_artifacts(artifact_filter=_of_this_run("report")):
+            data = f"{_where(report, store)}\n\nTo open it: `dr-irl report {there}`"
+            client.update_artifact(shown.id, ArtifactUpdate(data=data))
 
 
-def opening(uri: str) -> str:
-    """Return the command that opens a report."""
-    return f"aws s3 cp {uri} . && xdg-open {REPORT}" if uri.startswith("s3://") else f"xdg-open {uri}"
+def _where(report: ArtifactRef, store: Store) -> str:
+    return _at(f"{report.uri}/{REPORT}", store)
+
+
+def _at(uri: str, store: Store) -> str:
+    """Name a place in the store; a folder is one of this machine, and whoever reads the page may be at another."""
+    return f"`{uri}` on {socket.gethostname()}" if store.is_local else f"`{uri}`"
+
+
+def _of_this_run(key: str) -> ArtifactFilter:
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    return ArtifactFilter(
+        key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[context.flow_run.id])
+    )
 
 
 def balance_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Row]:

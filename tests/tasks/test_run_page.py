@@ -3,6 +3,9 @@
 import base64
 import json
 import math
+import re
+import shlex
+import socket
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
 from pathlib import Path
@@ -24,11 +27,11 @@ from tasks.run_page import (
     Made,
     alpha_curves,
     balance_rows,
-    opening,
     refusal_rows,
     reward_rows,
     scaling_rows,
     show_refusal,
+    show_report,
     show_run,
     show_scaling,
     show_stage,
@@ -67,7 +70,7 @@ def made(tmp_path: Path) -> Made:
 def sent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What goes to the page: key -> everything that was said under it."""
     seen: dict[str, Any] = {}
-    for name in ("create_table_artifact", "create_markdown_artifact", "create_link_artifact"):
+    for name in ("create_table_artifact", "create_markdown_artifact"):
         monkeypatch.setattr(run_page, name, lambda *said, key, **more: seen.update({key: [*said, *more.values()]}))
     return seen
 
@@ -166,10 +169,10 @@ def test_pictures_are_shown_beside_the_factors(made: Made, sent: dict[str, Any])
 
 
 @pytest.fixture(scope="module")
-def refusal_tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What a run shows of two models that it evaluated one after the other."""
+def page(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The artifacts of a run that evaluated two models, one after the other, and wrote a report."""
     folder = tmp_path_factory.mktemp("run")
-    store = Store(str(folder / "store"))
+    store = Store(str(folder / "a store"))
 
     def evaluate(name: str, hits: int) -> None:
         ref = ArtifactRef(stage=f"evaluation/{name}", fingerprint="ab", uri="unused")
@@ -181,14 +184,25 @@ def refusal_tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, A
         show_refusal(evaluation)
 
     @flow
-    def evaluations() -> None:
+    def run() -> None:
         evaluate("unaligned", 1)
         evaluate("aligned", 3)
+        show_report(Made(store, store.ref("report", "cd"), folder))
+        show_run("smoke-1-ab", store.ref("report", "cd"), store)
 
     with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as client:
-        evaluations()
-        found = client._client.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["refusal"]}}}).json()
-    return [json.loads(table["data"]) for table in found]
+        run()
+        return client._client.post("/artifacts/filter", json={}).json()
+
+
+@pytest.fixture
+def refusal_tables(page: list[dict[str, Any]]) -> list[Any]:
+    return [json.loads(table["data"]) for table in page if table["key"] == "refusal"]
+
+
+def told(page: list[dict[str, Any]], key: str) -> str:
+    [found] = [artifact for artifact in page if artifact["key"] == key]
+    return found["data"]
 
 
 def test_a_page_that_fails_is_logged_and_ends_no_run(made: Made, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,10 +222,19 @@ def test_no_prompt_and_no_answer_is_shown(refusal_tables: list[Any]) -> None:
     assert "SECRET" not in str(refusal_tables)
 
 
-def test_a_report_on_s3_is_opened_through_a_copy() -> None:
-    assert opening("s3://bucket/report.html") == "aws s3 cp s3://bucket/report.html . && xdg-open report.html"
+@pytest.mark.parametrize("key", ["report", "summary"])
+def test_the_page_names_the_command_that_opens_the_report(key: str, page: list[dict[str, Any]]) -> None:
+    [command] = re.findall(r"`(dr-irl report .+?)`", told(page, key))
+    run_id, option, store = shlex.split(command)[2:]
+    assert (run_id, option, Path(store).name) == ("smoke-1-ab", "--store", "a store")
 
 
-def test_the_summary_names_run_and_report(made: Made, sent: dict[str, Any]) -> None:
-    show_run("smoke-1-ab", ArtifactRef(stage="report", fingerprint="cd", uri="s3://b/report/cd"), made.store)
-    assert "smoke-1-ab" in sent["summary"][0] and "s3://b/report/cd/report.html" in sent["summary"][0]
+@pytest.mark.parametrize("key", ["report", "summary"])
+def test_a_report_in_a_folder_is_said_to_be_on_this_machine(key: str, page: list[dict[str, Any]]) -> None:
+    assert re.search(
+        rf"/a store/objects/report/cd/report.html` on {re.escape(socket.gethostname())}\b", told(page, key)
+    )
+
+
+def test_no_link_leads_to_the_disk_of_a_worker(page: list[dict[str, Any]]) -> None:
+    assert not any("file://" in str(artifact["data"]) for artifact in page)
