@@ -141,6 +141,7 @@ def unnoticed(before: Codes, read: Read, ran: Ran) -> set[tuple[str, str, int]]:
     return missed
 
 
+@pytest.mark.slow
 def test_whatever_runs_in_a_stage_counts_unless_it_is_left_out(before: Codes, codes: Read, ran: Ran) -> None:
     assert unnoticed(before, codes, ran) == set()
 
@@ -194,6 +195,7 @@ print(json.dumps(imported))
 """
 
 
+@pytest.mark.slow
 def test_what_a_stage_imports_counts_for_what_it_does_then(before: Codes, codes: Read) -> None:
     imported = run("-c", IMPORTING, *MAKERS)
     quiet = {name for name in OURS if not module(name).piece(EFFECTS).text}
@@ -209,6 +211,7 @@ def test_what_a_stage_imports_counts_for_what_it_does_then(before: Codes, codes:
     assert "dr_irl.reward.readings" not in silent
 
 
+@pytest.mark.slow
 def test_no_comment_docstring_or_annotation_counts(before: Codes, codes: Read) -> None:
     texts = {
         name: "# In other words.\n" + ast.unparse(Rewording().visit(ast.parse(source_text(name)))) for name in OURS
@@ -290,6 +293,7 @@ def test_what_the_documentation_says_is_built_anew_is(
     assert {MAKERS[make] for make in found - {TRL}} == (every - names if told.startswith("all but") else names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", plumbing.LEFT_OUT)
 def test_what_is_left_out_would_count_or_run_in_stages(
     before: Codes, codes: Read, ran: Ran, monkeypatch: pytest.MonkeyPatch, entry: str
