@@ -36,8 +36,8 @@ def test_a_command_of_the_readme_ends_well(
     command: str, environment: Mapping[str, str], make_dr_irl: Callable[..., Any], prefect_api: str, tmp_path: Path
 ) -> None:
     _, verb, *words = shlex.split(command)
-    if verb in ("run", "plan") and "--profile" not in words:
-        words += ["--profile", "smoke"]
+    if verb in ("run", "plan") and "--dry-run" not in words:
+        words += ["--profile", "smoke"]  # in place of what stands before it, which would take minutes
     (answers := tmp_path / "answers.csv").write_text("prompt,response,category\nHello?,I will not.,insult\n")
     words = [str(answers) if word == answers.name else word for word in words]
     ended = make_dr_irl(prefect_api).run(verb, *words, environment=environment)
