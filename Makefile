@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/dr-irl prepare
 	touch $(STAMP)
 
-demo: $(STAMP) ## align the embedded 135M model: the whole DAG, minutes on two cores
+demo: $(STAMP) ## align the embedded 135M model: the whole DAG, about five minutes on two cores
 	$(BIN)/dr-irl run --profile demo --output out
 
 test: $(STAMP) ## run the tests, without those marked slow
@@ -38,13 +38,14 @@ check: $(STAMP) ## lint, types, import contracts, docstrings, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(STAMP) ## measure the demo, the store, attention, the reward models, GRPO and Prefect; writes benchmarks/results/*.json
+bench: $(STAMP) ## measure demo and laptop, the store, attention, the reward models, GRPO and Prefect; writes benchmarks/results/*.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/reward.py
 	$(BIN)/python benchmarks/grpo.py
 	$(BIN)/python benchmarks/orchestration.py
-	folder=$$(mktemp -d) && $(BIN)/python benchmarks/demo.py --store $$folder && \
+	$(BIN)/python benchmarks/demo.py
+	folder=$$(mktemp -d) && $(BIN)/python benchmarks/demo.py --profile laptop --store $$folder && \
 		$(BIN)/python benchmarks/artifacts.py --store $$folder/seed-0 && rm -rf $$folder
 
 clean: ## remove .venv and what tools left behind

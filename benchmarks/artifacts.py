@@ -1,6 +1,6 @@
 """The store's speed and memory, measured on this machine; writes results/artifacts.json.
 
-    python benchmarks/artifacts.py --store STORE      # a store that holds a run of the demo
+    python benchmarks/artifacts.py --store STORE      # a store that holds a run of profile laptop
 
 Four claims: a run that finds everything in the store ends at once; a changed GRPO setting rebuilds GRPO, its evaluation
 and the report only; artifacts go to S3 nearly as fast as plain s3fs puts the same files; a table of a million rows is
@@ -211,7 +211,7 @@ def main() -> None:
     """Measure all of it and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--store", help="a store that holds a whole run of the profile")
-    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--profile", default="laptop")
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -219,7 +219,7 @@ def main() -> None:
         print(json.dumps(write_and_read(options.rows, options.scratch)))
         return
     if not options.store:
-        parser.error("--store: name a store that holds a run, for example of: dr-irl run --profile demo --store STORE")
+        parser.error("--store: name a store that holds a run, as of: dr-irl run --profile laptop --store STORE")
     scratch = Path(tempfile.mkdtemp(prefix="dr-irl-benchmark-"))
     try:
         results = {

@@ -1,6 +1,7 @@
-"""Time, memory and outcome of the demo, measured on this machine; writes results/demo.json.
+"""Time, memory and outcome of a profile, measured on this machine; writes results/demo.json or results/laptop.json.
 
     python benchmarks/demo.py --seeds 0 1 2
+    python benchmarks/demo.py --profile laptop --seeds 0 1 2
 
 Each run is a process of its own with a fresh store. Seeds measured earlier with the same settings are kept. Memory
 is the largest sum of resident sets over the process and its children (the temporary Prefect server included), sampled
@@ -26,7 +27,8 @@ from dr_irl.artifacts import Store
 from dr_irl.profile import load_settings
 from flows.record import load_run
 
-RESULTS = Path(__file__).parent / "results" / "demo.json"
+RESULTS = Path(__file__).parent / "results"
+PROFILES = ("demo", "laptop")
 
 
 def measured_run(arguments: list[str]) -> dict[str, float]:
@@ -85,13 +87,19 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB"
 
 
+def results_file(profile: str) -> Path:
+    """Name the file that holds a profile's results."""
+    return RESULTS / f"{profile}.json"
+
+
 def known_runs(settings: dict[str, Any]) -> dict[str, Any]:
     """Read the runs measured before with the same settings on the same kind of machine."""
-    if not RESULTS.exists():
+    path = results_file(settings["profile"])
+    if not path.exists():
         return {}
-    result = json.loads(RESULTS.read_text())
+    result = json.loads(path.read_text())
     same = result.get("settings") == settings and result.get("machine") == machine()
-    return dict(result["demo"]) if same else {}
+    return dict(result["runs"]) if same else {}
 
 
 def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any]) -> None:
@@ -112,24 +120,25 @@ def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any
         "median_seconds": median(run["first"]["seconds"] for run in runs.values()),
         "median_seconds_again": median(run["again"]["seconds"] for run in runs.values()),
         "median_over_seeds": over_seeds,
-        "demo": dict(sorted(runs.items())),
+        "runs": dict(sorted(runs.items())),
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    results_file(settings["profile"]).write_text(json.dumps(result, indent=2) + "\n")
 
 
 def main() -> None:
-    """Measure smoke, the demo for every seed, and a second run of each; results are written after every seed."""
+    """Measure smoke, the profile for every seed, and a second run of each; results are written after every seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--profile", choices=PROFILES, default="demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--store", type=Path, help="folder that keeps the stores; a temporary one by default")
     options = parser.parse_args()
     folder = options.store or Path(tempfile.mkdtemp(prefix="dr-irl-bench-"))
-    settings = load_settings("demo").model_dump(mode="json", exclude={"seed"})
+    settings = load_settings(options.profile).model_dump(mode="json", exclude={"seed"})
     smoke = measured_run(["--profile", "smoke", "--store", str(folder / "smoke")])
     runs = known_runs(settings)
     for seed in options.seeds:
-        arguments = ["--profile", "demo", "--set", f"seed={seed}", "--store", str(folder / f"seed-{seed}")]
+        arguments = ["--profile", options.profile, "--set", f"seed={seed}", "--store", str(folder / f"seed-{seed}")]
         runs[str(seed)] = {"first": measured_run(arguments), "again": measured_run(arguments)}
         runs[str(seed)] |= {"date": datetime.now(UTC).date().isoformat()}
         runs[str(seed)] |= outcome(str(folder / f"seed-{seed}"))

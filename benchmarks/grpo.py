@@ -3,7 +3,7 @@
     pip install -c constraints.txt -e '.[bench]'
     python benchmarks/grpo.py             # --quick for a first look, --only for a part, --device cuda for a GPU
 
-Claims, on the model of profile demo, with its LoRA, its mix of prompts and its KL penalty:
+Claims, on the model of profile laptop, with its LoRA, its mix of prompts and its KL penalty:
 
 - A step takes half the time of a step of TRL's `GRPOTrainer` at most, for many short and for few longer completions.
 - Dynamic scaling is at most 3 % of a step: the gaps, with the scoring of the demonstrations that they need; clauses
@@ -53,7 +53,7 @@ SHAPES = {
     "cpu": (work.Shape(32, 4, 16), work.Shape(8, 4, 40)),
     "cuda": (work.Shape(32, 4, 16), work.Shape(32, 8, 128)),
 }
-"""On a CPU what profile demo samples, and fewer but longer completions; on a GPU also what fills it better."""
+"""On a CPU what profile laptop samples, and fewer but longer completions; on a GPU also what fills it better."""
 QUICK_SHAPE = work.Shape(8, 4, 8)
 PAIRS, QUICK_PAIRS = 100_000, 1_000
 """Completions whose hardness is measured, each with its demonstration."""

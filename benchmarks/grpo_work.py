@@ -69,7 +69,7 @@ class Shape:
 
 
 def shape_settings(shape: Shape, model: str, device: str, dtype: str) -> Settings:
-    """Return profile demo for one step of that shape; on a GPU a whole batch is one pass."""
+    """Return profile laptop for one step of that shape; on a GPU a whole batch is one pass."""
     overrides: dict[str, Any] = {
         "models.policy": model,
         "models.device": device,
@@ -83,7 +83,7 @@ def shape_settings(shape: Shape, model: str, device: str, dtype: str) -> Setting
     }
     if device != "cpu":
         overrides["grpo.micro_batch_tokens"] = 2**17
-    return load_settings("demo", overrides)
+    return load_settings("laptop", overrides)
 
 
 def save_random_model(name: str, folder: Path) -> str:

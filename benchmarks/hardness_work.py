@@ -34,7 +34,7 @@ from tasks.models import unit_embeddings
 ENCODER = "bundled:all-minilm-l6-v2"
 GROUP = 4
 SHORT_WORDS = 12
-"""About what the 16 new tokens of profile demo hold."""
+"""About what the 16 new tokens of profile laptop hold."""
 DISTINCT_PAIRS = 10_000
 """At most so many whose completions share no clause: there both sides take time in proportion to the pairs."""
 SAMPLE = 300

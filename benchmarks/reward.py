@@ -3,7 +3,7 @@
     pip install -c constraints.txt -e '.[bench]'
     python benchmarks/reward.py           # --quick for a first look, --turns, --rows, --prompts for a longer one
 
-Claims, all on one backbone of profile demo (its depth, adapted layers, rank, batch, epochs):
+Claims, all on one backbone of profile laptop (its depth, adapted layers, rank, batch, epochs):
 
 - Scoring answers of seven categories is at least six times as fast as TRL does it, whose every reward model scores
   every answer, and costs at most 1.15 times what one reward model of ours costs for all of them.
@@ -227,7 +227,7 @@ def main() -> None:
     if options.quick:
         options.turns, options.prompts, options.rows = 2, 4, 12
     overrides = {"models.device": options.device, "completions.max_new_tokens": options.answer_tokens}
-    settings = load_settings("demo", overrides)
+    settings = load_settings("laptop", overrides)
     if options.resident:
         print(json.dumps(resident(options.resident, options.adapters, options.prompts, settings)))
         return

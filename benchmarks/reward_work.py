@@ -25,7 +25,7 @@ from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
 from dr_irl.seeding import torch_generator
 
 GROUP = 4
-"""Answers per prompt, as GRPO of profile demo scores them."""
+"""Answers per prompt, as GRPO of profile laptop scores them."""
 THREADS = 2
 
 

@@ -1,7 +1,7 @@
-"""Does the scaling help? GRPO of the demo with each form of it, from the same warm start; writes results/scaling.json.
+"""Does the scaling help? GRPO of profile laptop with each form of it, from one warm start; writes results/scaling.json.
 
     for seed in 0 1 2 3 4; do
-        dr-irl run --profile demo --set seed=$seed --store STORES/seed-$seed
+        dr-irl run --profile laptop --set seed=$seed --store STORES/seed-$seed
     done
     python benchmarks/scaling.py --stores STORES/seed-*
 
@@ -261,7 +261,7 @@ def write(settings: dict[str, Any], runs: dict[str, Any]) -> None:
 def main() -> None:
     """Run the arms that are missing, seed by seed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--stores", nargs="+", required=True, help="stores of finished demo runs, one per seed")
+    parser.add_argument("--stores", nargs="+", required=True, help="stores of finished runs of laptop, one per seed")
     parser.add_argument("--dtype", default="auto", help="number format of policy and reward models in GRPO")
     parser.add_argument("--threads", type=int, help="as many as the run had, by default")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
