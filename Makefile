@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/dr-irl prepare
 	touch $(STAMP)
 
-demo: $(STAMP) ## align the embedded 135M model: the whole DAG, about five minutes on two cores
+demo: $(STAMP) ## align the embedded 135M model: the whole DAG, small, minutes on two cores
 	$(BIN)/dr-irl run --profile demo --output out
 
 test: $(STAMP) ## run the tests, without those marked slow

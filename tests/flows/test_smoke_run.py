@@ -113,7 +113,7 @@ def test_a_run_that_does_not_exist_is_answered_with_those_that_do(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--profile", "nope"], ["'nope'", "smoke, demo, paper"]),
+        (["run", "--profile", "nope"], ["'nope'", "smoke, demo, laptop, paper"]),
         (["run", "--profile", "smoke", "--set", "grpo.stepz=3"], ["grpo.stepz", "allowed here", "steps"]),
         (["run", "--profile", "smoke", "--set", "grpo.steps=-1"], ["grpo.steps = -1", "greater than 0"]),
         (["run", "--profile", "smoke", "--set", "grpo.steps"], ["SECTION.NAME=VALUE"]),
