@@ -46,10 +46,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Compl
         try:
             process.wait(SECONDS)
         finally:
-            # What `&` left behind: the worker, whose child is one session further, ends its own first.
-            os.killpg(process.pid, signal.SIGTERM)
-            time.sleep(20)
+            # What a guide that broke off left behind: the worker, whose child is one session further, ends its own first.
             with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+                time.sleep(20)
                 os.killpg(process.pid, signal.SIGKILL)
     yield subprocess.CompletedProcess([], process.returncode, (folder / "said").read_text(), str(folder / "store"))
 
