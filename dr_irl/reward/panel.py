@@ -19,7 +19,7 @@ from dr_irl.reward.outcome import Calibration
 from dr_irl.reward.saved import CARD_NAME, Card, check_head, load_adapters, probe_rewards, read_card, weights_digest
 
 PROBE_TOLERANCE = 0.05
-"""In calibrated rewards, whose standard deviation is 1: profile laptop's models move by 0.017 from bfloat16 to float32."""
+"""In calibrated rewards, whose standard deviation is 1: laptop's models move by 0.017 from bfloat16 to float32."""
 
 
 class RewardPanel:
