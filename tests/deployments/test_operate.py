@@ -46,7 +46,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Compl
         try:
             process.wait(SECONDS)
         finally:
-            # What a guide that broke off left behind; the worker, whose child is one session further, ends its own first.
+            # What a guide that broke off left behind; the worker ends its child, which is one session further, first.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
                 time.sleep(20)
