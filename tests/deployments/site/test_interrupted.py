@@ -35,8 +35,8 @@ def test_a_worker_that_is_terminated_leaves_no_process_of_its_run(terminated: An
     assert not [process for process in terminated.processes if process.is_running()]
 
 
-def test_a_run_whose_worker_was_terminated_ends_crashed(site: Site, terminated: Any) -> None:
-    assert site.state_names(terminated.run_id)[-1] == "Crashed"
+def test_a_run_whose_worker_was_terminated_ends_cancelled(site: Site, terminated: Any) -> None:
+    assert site.state_names(terminated.run_id)[-1] == "Cancelled"
 
 
 def test_a_run_whose_worker_is_terminated_keeps_a_checkpoint_first(terminated: Any, killed: Any) -> None:
