@@ -6,7 +6,7 @@
 #
 # All arguments go to `prefect deployment run`. Exit status: 0 if the run completed; 3 if the gate refused its result, which
 # then does not replace the champion; 2 if no server answers; 1 if it failed, crashed or was cancelled, or could not be
-# started. Ending this script does not end the run.
+# started; 130 at Ctrl-C. Ending this script does not end the run.
 set -euo pipefail
 
 : "${PREFECT_API_URL:?set it to the address of the Prefect server, for example http://127.0.0.1:4200/api}"

@@ -1,7 +1,11 @@
 """`prefect deployment run train/train --watch`: its exit status, what it leaves, what it says."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -22,15 +26,19 @@ def test_a_watched_run_leaves_its_record_in_the_store(site: Site, smoke_run: Any
 
 
 def test_the_example_for_ci_says_where_the_run_and_its_report_are(site: Site, smoke_run: Any) -> None:
-    said = dict(line.split(": ", 1) for line in smoke_run.command.stdout.splitlines()[-3:])
+    said = dict(line.split(": ", 1) for line in smoke_run.command.stdout.splitlines()[-4:])
     assert smoke_run.run_id in said["run"]
+    opened = site.run(*said["open"].split(), "--no-open")
+    assert opened.returncode == 0 and Path(opened.stdout.strip()).is_file(), opened.stderr
     key = said["report"].strip().removeprefix(f"{site.store}/")
     assert site.read(key).startswith(b"<!DOCTYPE html>")
 
 
-def test_what_ci_prints_is_what_happened_and_no_progress(smoke_run: Any) -> None:
+def test_what_ci_prints_is_what_happened_and_progress_once_a_minute(smoke_run: Any) -> None:
     lines = smoke_run.command.stdout.splitlines()
-    assert [line for line in lines if "steps" in line and "/" in line] == []
+    at = [found[1] for line in lines if (found := re.match(r"(\S+) \S.* \d+/\d+ \w+", line))]
+    minutes = [datetime.strptime(time, "%H:%M:%S") for time in at]
+    assert all(later - earlier >= timedelta(minutes=1) for earlier, later in pairwise(minutes)), at
     assert any("grpo" in line and "built" in line for line in lines)
     assert len(lines) < 80, len(lines)
 
