@@ -21,8 +21,8 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     """Read a profile and apply dotted overrides such as `{"grpo.steps": 20}`.
 
     Args:
-        profile: one of `PROFILES`, or the path of a YAML file; either may say `extends: PROFILE` and then give only
-            what differs.
+        profile: one of `PROFILES`, or the path of a YAML file; either may say `extends: PROFILE`, a path seen from its
+            own folder, and then give only what differs.
         overrides: dotted setting name -> value; text is read as YAML.
 
     Raises:
@@ -76,6 +76,8 @@ def _read_profile(profile: str, within: tuple[str, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise SettingsError(f"profile {profile!r}: extends = {base!r}; give {_known()}")
+    if base not in PROFILES:  # a path in a file is seen from that file
+        base = str(Path(profile).parent / base)
     return _merged(_read_profile(base, (*within, profile)), values)
 
 
