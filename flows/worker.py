@@ -19,11 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
 from types import FrameType
+from uuid import uuid4
 
 import psutil
 
 _GRACE = "DR_IRL_GRACE_SECONDS"
 _DEFAULT_GRACE_SECONDS = 60.0
+_MARK = "DR_IRL_WORKER"
+"""In the environment of a worker and of all that it starts, by which its runs are known once it is no more."""
 _SECONDS_TO_END = 15.0
 _SECONDS_BETWEEN_LOOKS = 0.3
 
@@ -48,15 +51,16 @@ def run_worker(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):  # before it starts: it has a session of its own, and would stay
         signal.signal(number, ask)
+    mark = uuid4().hex
     # A session of its own: a terminal's Ctrl-C would reach worker and runs at once. Nothing is ever written into the
     # pipe: it breaks when this process ends, however that ends.
     worker = subprocess.Popen(
         [sys.executable, "-P", "-m", "flows.worker", *arguments],
         stdin=subprocess.PIPE,
         start_new_session=True,
-        env=dict(environment),
+        env={**environment, _MARK: mark},
     )
-    runs = _Runs(worker.pid)
+    runs = _Runs(worker.pid, mark)
     while worker.poll() is None and not asked:
         runs.look()
         time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -75,16 +79,19 @@ def run_worker(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 @dataclass
 class _Runs:
-    """The runs of a worker, also when it is no more: whose children they were is then forgotten."""
+    """The runs of a worker, also when it is no more: the system then forgets whose children they were."""
 
     worker_pid: int
+    mark: str
     seen: set[psutil.Process] = field(default_factory=set)
     told: set[psutil.Process] = field(default_factory=set)
 
     def look(self) -> set[psutil.Process]:
         """Return those that run now."""
-        with suppress(psutil.NoSuchProcess):  # those that were seen are still known
+        try:
             self.seen |= set(psutil.Process(self.worker_pid).children())
+        except psutil.NoSuchProcess:
+            self.seen |= _orphans(self.mark)
         self.seen = {run for run in self.seen if _runs(run)}
         return self.seen
 
@@ -104,6 +111,26 @@ class _Runs:
                 continue
             for process in family:
                 _send(signal.SIGKILL, process)
+
+
+def _orphans(mark: str) -> set[psutil.Process]:
+    """Return what a worker that is no more had started; not what that started in its turn."""
+    marked = {process.pid: process for process in psutil.process_iter() if _mark_of(process) == mark}
+    return {process for process in marked.values() if _parent_of(process) not in marked}
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(_MARK)
+    except (psutil.Error, OSError):  # another user's, or one that has just ended
+        return None
+
+
+def _parent_of(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -138,7 +165,7 @@ def main() -> None:
 
 def _end_with_starter() -> None:
     os.read(sys.stdin.fileno(), 1)  # unbuffered: a thread in the lock of `sys.stdin` spoils the end of the process
-    runs = _Runs(os.getpid())
+    runs = _Runs(os.getpid(), os.environ.get(_MARK, ""))
     _wait(runs.asked_to_stop_and_ended, _grace_seconds(), ())
     runs.kill()
     os._exit(128 + signal.SIGKILL)

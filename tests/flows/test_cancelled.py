@@ -9,27 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_run import write_adapter
 
 pytestmark = pytest.mark.slow
 
 Ask = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
 SENTENCE = "; finished stages and the last checkpoint are in the store, the same command goes on from there"
 WORDS = {signal.SIGTERM: "stopped by SIGTERM", signal.SIGINT: "interrupted"}
-MOMENTS = [(state, seconds) for state in ("Pending", "Running") for seconds in (0.0, 0.1, 0.5, 1.0, 2.0)]
+LONG = ["run", "--profile", "smoke", "--set", "grpo.steps=200", "--set", "grpo.checkpoint_every=5", "--store"]
+MOMENTS = [("Pending", 0.0), ("Pending", 0.5), ("Running", 0.0), ("Running", 0.5), ("Running", 2.0)]
 """Seconds after a run was first seen in a state or a later one: before its function, in its imports, between stages."""
 
 
 @pytest.fixture(scope="module")
 def commands(make_dr_irl: Callable[..., Any], prefect_api: str) -> Any:
     return make_dr_irl(prefect_api)
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("adapter") / "adapter"
-    write_adapter(folder, 1)
-    return str(folder)
 
 
 @dataclass
@@ -65,10 +58,10 @@ class Page:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize(("state", "seconds"), MOMENTS)
 def test_a_run_that_a_signal_ends_is_cancelled_at_any_moment(
-    state: str, seconds: float, number: signal.Signals, commands: Any, adapter: str, ask_prefect: Ask, tmp_path: Path
+    state: str, seconds: float, number: signal.Signals, commands: Any, ask_prefect: Ask, tmp_path: Path
 ) -> None:
     page = Page.of_next_run(ask_prefect)
-    run = commands.start("evaluate", adapter, "--profile", "smoke", "--store", str(tmp_path / "store"))
+    run = commands.start(*LONG, str(tmp_path / "store"))
     assert run.until(lambda: page.has_come_to(state)), run.err
     time.sleep(seconds)
     run.send(number, group=number == signal.SIGINT)
@@ -86,10 +79,9 @@ def test_a_run_that_a_signal_ends_is_cancelled_at_any_moment(
 def log(commands: Any, ask_prefect: Ask, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The log of a run that was stopped in the middle of GRPO, after a first one had built what comes before."""
     store = tmp_path_factory.mktemp("store")
-    long = ["run", "--profile", "smoke", "--set", "grpo.steps=200", "--set", "grpo.checkpoint_every=5", "--store"]
     for begun in (lambda run: list(store.glob("checkpoints/grpo/*")), lambda run: "going on from step" in run.err):
         page = Page.of_next_run(ask_prefect)
-        run = commands.start(*long, str(store))
+        run = commands.start(*LONG, str(store))
         assert run.until(lambda run=run, begun=begun: bool(begun(run))), run.err
         run.send(signal.SIGTERM)
         assert run.wait() == 128 + signal.SIGTERM, run.err

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -137,20 +138,28 @@ def test_on_an_empty_server_the_command_that_mends_it_is_named(client: SyncPrefe
 
 @pytest.mark.slow
 def test_the_worker_of_a_pool_that_is_absent_is_unknown(client: SyncPrefectClient) -> None:
-    assert server.check_worker(client, "absent").state == "unknown"
+    assert server.check_worker(client, "absent", datetime.now(UTC)).state == "unknown"
 
 
 @pytest.mark.slow
 def test_a_pool_without_a_worker_names_the_command_that_starts_one(client: SyncPrefectClient) -> None:
     client.create_work_pool(WorkPoolCreate(name="idle", type="process"))
-    assert server.check_worker(client, "idle").remedy == "prefect worker start --pool idle --type process"
+    assert server.check_worker(client, "idle", datetime.now(UTC)).remedy == "dr-irl worker --pool idle"
 
 
 @pytest.mark.slow
 def test_a_worker_that_was_heard_just_now_passes(client: SyncPrefectClient) -> None:
     client.create_work_pool(WorkPoolCreate(name="busy", type="process"))
     client.send_worker_heartbeat("busy", "worker-1")
-    assert server.check_worker(client, "busy").seen == "online: worker-1"
+    check = server.check_worker(client, "busy", datetime.now(UTC))
+    assert (check.state, check.seen.split(" (")[0]) == ("passed", "online: worker-1")
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_not_heard_for_minutes_fails(client: SyncPrefectClient) -> None:
+    client.create_work_pool(WorkPoolCreate(name="silent", type="process"))
+    client.send_worker_heartbeat("silent", "worker-1")
+    assert server.check_worker(client, "silent", datetime.now(UTC) + timedelta(minutes=10)).state == "failed"
 
 
 @pytest.mark.slow
