@@ -35,9 +35,9 @@ def run_directly(store_uri: str) -> None:
     from dr_irl.profile import load_settings
     from flows.dag import Node, build_dag
     from flows.runners.running import STAGES_AT_ONCE
-    from tasks.caching import import_maker
-    from tasks.machine import spare_what_stays
-    from tasks.opening import open_store
+    from tasks.orchestration.caching import import_maker
+    from tasks.orchestration.machine import spare_what_stays
+    from tasks.orchestration.opening import open_store
 
     settings, store = load_settings(PROFILE), open_store(store_uri)
     dag = build_dag(settings)
@@ -65,8 +65,8 @@ def make_artifact(node: Any, refs: Mapping[str, Any], settings: Any, store: Any)
     import torch
 
     from dr_irl.progress import SilentProgress
-    from tasks.caching import Inputs, Job, import_maker
-    from tasks.machine import give_back_memory
+    from tasks.orchestration.caching import Inputs, Job, import_maker
+    from tasks.orchestration.machine import give_back_memory
 
     identity = node.stage.identity(settings, node.variant, refs)
     ref = store.ref(identity.stage, identity.fingerprint)
@@ -74,7 +74,7 @@ def make_artifact(node: Any, refs: Mapping[str, Any], settings: Any, store: Any)
     job = Job(settings, Inputs(store, refs), node.variant, SilentProgress(), store.checkpoint(ref))
     with store.build(identity) as folder:
         import_maker(node.stage)(folder, job)
-    job.slot.delete()
+    job.unfinished.delete()
     give_back_memory()
     return ref
 

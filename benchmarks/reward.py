@@ -44,7 +44,7 @@ from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_tokenizer
 from dr_irl.profile import load_settings
 from dr_irl.reward.panel import RewardPanel
-from tasks.machine import give_back_memory
+from tasks.orchestration.machine import give_back_memory
 
 RESULTS = Path(__file__).parent / "results" / "reward.json"
 TOLERANCE = 0.1

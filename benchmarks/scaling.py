@@ -47,8 +47,8 @@ from dr_irl.reward.panel import RewardPanel
 from dr_irl.seeding import numpy_generator
 from flows.record import load_run
 from tasks.alignment import loop_options, own_distances, starting_policy, training_prompts
-from tasks.caching import Inputs, Job
 from tasks.contents import read_examples
+from tasks.job import Inputs, Job
 from tasks.models import base_policy
 from tasks.reward import panel_folders
 

@@ -32,8 +32,8 @@ from dr_irl.records import Example
 from dr_irl.results.statistics import rate
 from dr_irl.seeding import numpy_generator, torch_generator
 from flows.record import RunRecord, load_run
-from tasks.caching import Inputs
 from tasks.contents import ADAPTER, read_examples
+from tasks.job import Inputs
 from tasks.models import merged_policy
 
 RESULTS = Path(__file__).parent / "results" / "third_party.json"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from reward_work import THREADS
 
-from tasks.machine import give_back_memory
+from tasks.orchestration.machine import give_back_memory
 
 PEAK_SIZE, PEAK_TRIES = 2048, 20
 

@@ -18,15 +18,16 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing, in the order of the tables. Listing names imports nothing; a thing is imported when asked for.
-
-    Args:
-        kind: what one is called in messages, such as `judge`.
-        group: the entry points of other packages.
-        entries: what is built in, name -> `module:attribute`.
-    """
+    """Name -> thing, in the order of the tables. Listing names imports nothing; a thing is imported when asked for."""
 
     def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+        """Lay out a table.
+
+        Args:
+            kind: what one is called in messages, such as `judge`.
+            group: the entry points of other packages.
+            entries: what is built in, name -> `module:attribute`.
+        """
         self.kind = kind
         self.group = group
         self._built_in = dict(entries)
@@ -68,7 +69,9 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return cast(T, getattr(importlib.import_module(module), attribute))
         except (ImportError, AttributeError) as error:
-            raise SettingsError(f"{self.kind} {name!r} is {self.entries[name]}, which cannot be had: {error}") from error
+            raise SettingsError(
+                f"{self.kind} {name!r} is {self.entries[name]}, which cannot be had: {error}"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""

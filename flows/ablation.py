@@ -23,9 +23,9 @@ from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
 from tasks.contents import ANSWERS, read_summary
-from tasks.failures import ending_in_a_sentence
-from tasks.interruption import stopping_on_signals
-from tasks.opening import open_store
+from tasks.orchestration.failures import ending_in_a_sentence
+from tasks.orchestration.interruption import stopping_on_signals
+from tasks.orchestration.opening import open_store
 
 logger = logging.getLogger(__name__)
 

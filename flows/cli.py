@@ -132,7 +132,7 @@ def plan(
 def runs(store: StoreOption = "store") -> None:
     """List the finished runs of a store, newest first."""
     from flows.record import run_ids
-    from tasks.opening import look_into
+    from tasks.orchestration.opening import look_into
 
     for run_id in reversed(run_ids(look_into(store))):
         typer.echo(run_id)

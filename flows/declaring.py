@@ -11,13 +11,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.run_names import run_name
 from flows.runners.running import STAGES_AT_ONCE
-from tasks.interruption import interruption_by
+from tasks.orchestration.interruption import interruption_by
 
 
 def cancel_if_interrupted(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
     """Make a crash that was a signal Cancelled: it came when Prefect's own code was at work, around the flow's.
 
-    What comes while the flow's function runs ends it as Cancelled at once: see `tasks.failures.ending_in_a_sentence`.
+    What comes while the flow's function runs ends it as Cancelled at once: see `ending_in_a_sentence`.
     """
     if (interruption := interruption_by(state.data)) is None:
         return

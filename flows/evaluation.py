@@ -11,9 +11,9 @@ from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
-from tasks.failures import ending_in_a_sentence
-from tasks.interruption import stopping_on_signals
-from tasks.opening import open_store
+from tasks.orchestration.failures import ending_in_a_sentence
+from tasks.orchestration.interruption import stopping_on_signals
+from tasks.orchestration.opening import open_store
 
 EVALUATED = ("evaluation/unaligned", "evaluation/champion")
 

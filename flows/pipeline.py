@@ -17,13 +17,13 @@ from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
 from flows.runners.running import Runner, running_on, stages_share_a_machine
-from tasks.caching import ArtifactKey, import_maker, stage_task
-from tasks.failures import ending_in_a_sentence
-from tasks.interruption import stop_if_requested, stopping_on_signals
-from tasks.machine import spare_what_stays
-from tasks.opening import open_store
-from tasks.results import result_storage
-from tasks.run_page import show_run, show_stage
+from tasks.orchestration.caching import ArtifactKey, import_maker, stage_task
+from tasks.orchestration.failures import ending_in_a_sentence
+from tasks.orchestration.interruption import stop_if_requested, stopping_on_signals
+from tasks.orchestration.machine import spare_what_stays
+from tasks.orchestration.opening import open_store
+from tasks.orchestration.pages import show_run, show_stage
+from tasks.orchestration.results import result_storage
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dr_irl.errors import SettingsError
 from dr_irl.promotion.published import Version
 from dr_irl.promotion.registry import Registry
 from flows.record import RunRecord, load_run
-from tasks.failures import ending_in_a_sentence, result_of
-from tasks.opening import open_store
+from tasks.orchestration.failures import ending_in_a_sentence, result_of
+from tasks.orchestration.opening import open_store
 from tasks.promotion import Candidate, Verdict, gate_run, publish_run, published_as_champion
 
 logger = logging.getLogger(__name__)

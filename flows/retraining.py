@@ -27,9 +27,9 @@ from flows.promotion import against_champion
 from flows.record import RunRecord, run_ids
 from flows.runners.running import Runner, running_on
 from tasks.contents import EXAMPLES
-from tasks.failures import ending_in_a_sentence
-from tasks.interruption import stopping_on_signals
-from tasks.opening import open_store
+from tasks.orchestration.failures import ending_in_a_sentence
+from tasks.orchestration.interruption import stopping_on_signals
+from tasks.orchestration.opening import open_store
 
 
 @flow(name="retrain", **FLOW)

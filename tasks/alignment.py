@@ -25,8 +25,8 @@ from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
 from dr_irl.scaling.hardness import ClauseEmbeddings
 from dr_irl.seeding import torch_generator
-from tasks.caching import Inputs, Job
 from tasks.contents import ADAPTER, HARDNESS, SCALING, STEPS, read_examples
+from tasks.job import Inputs, Job
 from tasks.models import base_policy, text_encoder, unit_embeddings
 from tasks.reward import load_panel
 

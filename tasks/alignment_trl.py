@@ -18,11 +18,11 @@ from dr_irl.config import Settings
 from dr_irl.errors import DrIrlError, UserError
 from dr_irl.language.adapters import POLICY, save_adapter
 from tasks.alignment import fresh_policy, training_prompts
-from tasks.caching import Job
 from tasks.contents import ADAPTER
+from tasks.job import Job
 from tasks.models import base_policy
 from tasks.reward import panel_folders
-from tasks.trl_job import ERROR_FILES, PROGRESS, Report, TrlJob
+from tasks.trl.job import ERROR_FILES, PROGRESS, Report, TrlJob
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def align_with_trl(folder: Path, job: Job) -> None:
         if settings.alignment.num_processes > 1:
             launch(trl_job, Path(scratch), report)
             return
-        from tasks.trl_training import train  # imports TRL, which takes seconds
+        from tasks.trl.training import train  # imports TRL, which takes seconds
 
         train(trl_job, report)
 
@@ -94,7 +94,7 @@ def launch_command(settings: Settings, path: Path) -> list[str]:
 
     On CPUs accelerate needs MPI, and starts one process without it.
     """
-    processes, worker = str(settings.alignment.num_processes), ["tasks.alignment_trl_worker", str(path)]
+    processes, worker = str(settings.alignment.num_processes), ["tasks.trl.worker", str(path)]
     if settings.models.device == "cpu":
         options = ["torch.distributed.run", "--standalone", "--nproc_per_node", processes]
     else:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dr_irl.errors import ModelError
 from dr_irl.language.resolve import download_tree, resolve_model
-from tasks.caching import Job
 from tasks.contents import ADAPTER
+from tasks.job import Job
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -16,8 +16,8 @@ from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
 from dr_irl.seeding import numpy_generator, torch_generator
-from tasks.caching import Job
 from tasks.contents import BALANCE, DROPPED, EXAMPLES, read_dropped
+from tasks.job import Job
 from tasks.models import base_policy, text_encoder
 
 

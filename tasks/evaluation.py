@@ -10,8 +10,8 @@ from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Answer
 from dr_irl.seeding import numpy_generator
-from tasks.caching import Job
 from tasks.contents import ADAPTER, ANSWERS, SUMMARY, model_title, read_examples
+from tasks.job import Job
 from tasks.models import merged_policy
 
 

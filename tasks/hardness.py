@@ -5,8 +5,8 @@ from pathlib import Path
 from dr_irl.categories import BENIGN
 from dr_irl.records import Hardness
 from dr_irl.scaling.hardness import distances
-from tasks.caching import Job
 from tasks.contents import HARDNESS, read_examples, texts_by_prompt
+from tasks.job import Job
 from tasks.models import text_encoder, unit_embeddings
 
 

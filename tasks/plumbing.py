@@ -10,10 +10,8 @@ LEFT_OUT: Mapping[str, str] = {
     "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
     "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
     "dr_irl.progress": "who hears of progress",
-    "tasks.caching": "when a stage is built; hands it its settings and inputs, which count themselves",
     "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.checkpoint",
-    "tasks.interruption": "when a stage is stopped; it goes on from its checkpoint as if it never had been",
-    "tasks.reporting": "who hears of progress",
+    "tasks.orchestration": "when a stage is built, stopped and shown; its settings and inputs count themselves",
 }
 """Module with all below it, or folder of a package's data -> why. Constants in it count where they are used."""
 

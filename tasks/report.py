@@ -15,7 +15,6 @@ from dr_irl.report.write import write_report
 from dr_irl.results.comparison import compare_refusals
 from dr_irl.results.summaries import BalanceSummary, Comparison, LearningPoint, RewardSummary
 from dr_irl.reward.readings import cross_accuracy, summarise_reward
-from tasks.caching import Inputs, Job
 from tasks.contents import (
     ANSWERS,
     BALANCE,
@@ -28,6 +27,7 @@ from tasks.contents import (
     model_title,
     read_summary,
 )
+from tasks.job import Inputs, Job
 
 _LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "prefect")
 

@@ -24,9 +24,8 @@ from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
 from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
 from dr_irl.reward.verify import verify_in_new_process
 from dr_irl.seeding import torch_generator
-from tasks.caching import Inputs, Job
-from tasks.checkpoints import StoreCheckpoints
 from tasks.contents import READINGS, TRAINING, read_examples, texts_by_prompt
+from tasks.job import Inputs, Job
 from tasks.models import reward_backbone
 from tasks.sampling import measured_prompts
 
@@ -71,7 +70,7 @@ def joint_reward_models(folder: Path, job: Job) -> None:
                 _fit(job.settings),
                 generator=torch_generator(job.settings.seed, "reward", label),
                 report=lambda loss: meter.advance(loss=loss),
-                checkpoints=StoreCheckpoints(job.slot.part(label), meter, every=job.settings.reward.checkpoint_every),
+                checkpoints=job.checkpoints(meter, every=job.settings.reward.checkpoint_every, part=label),
                 prepared=[next(prepared) for _ in rows[label]],
             )
             (folder / label).mkdir()

@@ -7,8 +7,8 @@ from dr_irl.evaluation.suites import evaluation_prompts
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
-from tasks.caching import Job
 from tasks.contents import COMPLETIONS, read_examples
+from tasks.job import Job
 from tasks.models import base_policy
 
 

@@ -114,7 +114,7 @@ BALANCE = Stage(
         "demonstrations": s.demonstrations.model_dump(),
         "models": _policy(s) if s.demonstrations.generator == "policy" else {},
     },
-    page="tasks.run_page:show_balance",
+    page="tasks.orchestration.pages:show_balance",
 )
 WARM_START = Stage(
     "warm-start",
@@ -178,7 +178,7 @@ PANEL_REPORT = Stage(
         "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
         "models": _policy(s),
     },
-    page="tasks.run_page:show_rewards",
+    page="tasks.orchestration.pages:show_rewards",
 )
 
 
@@ -200,7 +200,7 @@ GRPO = Stage(
     "tasks.alignment:alignment",
     _grpo,
     slot="dr-irl-grpo",
-    page="tasks.run_page:show_scaling",
+    page="tasks.orchestration.pages:show_scaling",
 )
 TRL_GRPO = replace(GRPO, make="tasks.alignment_trl:align_with_trl")
 """The same, by TRL's trainer."""
@@ -208,7 +208,7 @@ EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",
     lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
-    page="tasks.run_page:show_refusal",
+    page="tasks.orchestration.pages:show_refusal",
 )
 REPORT = Stage(
     "report",
@@ -217,5 +217,5 @@ REPORT = Stage(
         exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
         | {"limits": True, "promotion": True}
     ),
-    page="tasks.run_page:show_report",
+    page="tasks.orchestration.pages:show_report",
 )

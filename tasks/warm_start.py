@@ -13,8 +13,8 @@ from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
 from dr_irl.warm_start import WarmStart
 from dr_irl.warm_start import warm_start as train_warm_start
-from tasks.caching import Job
 from tasks.contents import ADAPTER, read_examples
+from tasks.job import Job
 from tasks.models import base_policy
 
 

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[1]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_the_method_imports_with_prefect_blocked() -> None:
+def test_the_method_and_its_stages_import_with_prefect_blocked() -> None:
     modules = [
         path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for path in TRACKED
-        if path.startswith("dr_irl/") and path.endswith(".py")
+        if re.match(r"(dr_irl/|tasks/(?!orchestration/|trl/)).*\.py$", path)
     ]
     code = f"import sys, importlib; sys.modules['prefect'] = None; [importlib.import_module(m) for m in {modules}]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

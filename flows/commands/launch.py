@@ -17,7 +17,7 @@ from flows.commands.terminal import print_artifacts, print_result
 from flows.dag import build_dag, select
 from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
-from tasks.opening import open_store
+from tasks.orchestration.opening import open_store
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -82,7 +82,7 @@ def run_flow(entry: str, **parameters: Any) -> Any:
     if server is not None:
         os.environ["PREFECT_API_URL"] = server.api  # read when Prefect is imported
     from dr_irl.progress import ConsoleProgress
-    from tasks.reporting import report_to
+    from tasks.orchestration.progress import report_to
 
     module, _, name = entry.partition(":")
     flow = getattr(importlib.import_module(module), name)

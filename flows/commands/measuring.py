@@ -32,7 +32,7 @@ def evaluate(
     quieten(debug)
     from flows.commands.launch import run_flow
     from flows.commands.terminal import print_evaluations
-    from tasks.opening import open_store
+    from tasks.orchestration.opening import open_store
 
     opened = open_store(store)
     entry = "flows.evaluation:evaluate_model"
@@ -54,7 +54,7 @@ def compare(
     from flows.commands.scoring import fetch
     from flows.record import load_run, run_ids
     from tasks.contents import ANSWERS
-    from tasks.opening import look_into
+    from tasks.orchestration.opening import look_into
 
     opened = look_into(store)
     records = [load_run(opened, run_id) for run_id in (before, after)]

@@ -11,7 +11,7 @@ import typer
 from dr_irl.artifacts import Store
 from dr_irl.promotion.registry import Registry
 from flows.commands.options import StoreOption
-from tasks.opening import look_into, open_store
+from tasks.orchestration.opening import look_into, open_store
 
 if TYPE_CHECKING:
     from dr_irl.promotion.gate import Check

@@ -27,7 +27,7 @@ def report(
     from flows.commands.scoring import fetch
     from flows.record import load_run
     from tasks.contents import REPORT
-    from tasks.opening import look_into
+    from tasks.orchestration.opening import look_into
 
     looked_into = look_into(store)
     path = fetch(looked_into, load_run(looked_into, run_id), "report") / REPORT

@@ -21,7 +21,7 @@ from dr_irl.progress import ConsoleProgress, Meter
 from dr_irl.reward.rows import SUFFIXES, Rows, RowSource, check_categories, survey_rows
 from dr_irl.reward.scored import write_scored
 from flows.record import RunRecord, load_run
-from tasks.opening import look_into
+from tasks.orchestration.opening import look_into
 
 if TYPE_CHECKING:
     from dr_irl.reward.scoring import RowScorer, Tally

@@ -11,7 +11,7 @@ from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
 from flows.commands.options import StoreOption
 from flows.record import forget_run, load_run, run_ids
-from tasks.opening import look_into, open_store
+from tasks.orchestration.opening import look_into, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
 

@@ -19,7 +19,7 @@ from flows.commands.scoring import fetch
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
 from tasks.contents import ADAPTER, MODELS, REPORT, read_examples, read_summary
-from tasks.opening import look_into
+from tasks.orchestration.opening import look_into
 
 if TYPE_CHECKING:
     from dr_irl.language.sampling import CachedPrefixSampler

@@ -16,7 +16,7 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from flows.runners.gpus import check_gpus_here, gpus_needed
 from flows.runners.page_log import PageLog
-from tasks.interruption import request_stop
+from tasks.orchestration.interruption import request_stop
 
 
 class DaskStages(DaskTaskRunner):

@@ -14,7 +14,7 @@ from prefect_ray.context import remote_options
 from prefect_ray.task_runners import PrefectRayFuture, RayTaskRunner
 
 from flows.runners.gpus import check_gpus_here, gpus_needed
-from tasks.worker_process import prepare_ray_worker
+from tasks.orchestration.worker_process import prepare_ray_worker
 
 
 class _Interruptible(PrefectRayFuture[Any]):

@@ -6,7 +6,7 @@ on a busy machine stay silent for long.
 
 import distributed
 
-from tasks.logs import log_at_info
+from tasks.orchestration.logs import log_at_info
 
 
 class PageLog(distributed.WorkerPlugin):

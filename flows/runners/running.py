@@ -13,8 +13,8 @@ from prefect.logging.handlers import APILogHandler
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from dr_irl.errors import DrIrlError, UserError
-from tasks.interruption import stop_requested, stopping_on_signals
-from tasks.worker_process import prepare_process
+from tasks.orchestration.interruption import stop_requested, stopping_on_signals
+from tasks.orchestration.worker_process import prepare_process
 
 Runner = Literal["threads", "processes", "dask", "ray"]
 

@@ -14,7 +14,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.errors import DataError, GateError, InterruptedRunError, StageTimeoutError
-from tasks.failures import state_of
+from tasks.orchestration.failures import state_of
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 HEARTBEAT_LEAST_SECONDS = 30

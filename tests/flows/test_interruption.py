@@ -298,7 +298,7 @@ def test_a_second_sigterm_ends_a_run_at_once(
 
 STUCK = """
 import signal, threading, time
-from tasks.interruption import stopping_on_signals
+from tasks.orchestration.interruption import stopping_on_signals
 
 step = threading.Thread(target=time.sleep, args=(600,))
 step.start()

@@ -20,8 +20,8 @@ from dr_irl.profile import load_settings
 from dr_irl.promotion.registry import Registry
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord
-from tasks.failures import ending_in_a_sentence
-from tasks.opening import open_store
+from tasks.orchestration.failures import ending_in_a_sentence
+from tasks.orchestration.opening import open_store
 
 FIRST = "20261130-030001-00000001"
 

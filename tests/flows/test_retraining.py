@@ -20,7 +20,7 @@ from flows import retraining
 from flows.pipeline import align
 from flows.record import RunRecord, finish_run
 from flows.retraining import retrain_pipeline
-from tasks.opening import open_store
+from tasks.orchestration.opening import open_store
 
 pytestmark = pytest.mark.slow
 

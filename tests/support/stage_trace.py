@@ -53,9 +53,10 @@ def trace_run(uri: str, overrides: dict[str, Any]) -> dict[str, list[tuple[str, 
     from dr_irl.profile import load_settings
     from dr_irl.progress import ConsoleProgress
     from flows.dag import build_dag
-    from tasks.caching import Inputs, Job, import_maker
-    from tasks.interruption import StoppableProgress
-    from tasks.reporting import PageProgress
+    from tasks.job import Inputs, Job
+    from tasks.orchestration.caching import import_maker
+    from tasks.orchestration.interruption import StoppableProgress
+    from tasks.orchestration.progress import PageProgress
 
     store, settings = Store(uri), load_settings("smoke", overrides)
     refs, listeners = {}, cycle([PageProgress(), ConsoleProgress()])

@@ -24,7 +24,7 @@ from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.options import ScalingRule
-from tasks.alignment_trl_worker import end_at_once
+from tasks.trl.worker import end_at_once
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 

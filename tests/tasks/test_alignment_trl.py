@@ -20,8 +20,8 @@ from dr_irl.language.load import load_causal_lm
 from dr_irl.profile import load_settings
 from dr_irl.records import Example, Hardness, ScalingRecord, StepRecord
 from tasks.alignment_trl import align_with_trl, launch_command
-from tasks.caching import Inputs, Job
 from tasks.contents import ADAPTER, EXAMPLES, HARDNESS, SCALING, STEPS
+from tasks.job import Inputs, Job
 
 LABELS = ("insult", "crimes", BENIGN)
 FOR_TRL = {

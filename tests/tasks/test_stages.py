@@ -230,14 +230,14 @@ def test_no_comment_docstring_or_annotation_counts(before: Codes, codes: Read) -
         ("dr_irl.policy.learner", {"tasks.alignment:alignment"}),
         # in processes of their own
         ("dr_irl.reward.verify", {"tasks.reward:panel"}),
-        ("tasks.alignment_trl_worker", {TRL}),
-        ("tasks.trl_training", {TRL}),
+        ("tasks.trl.worker", {TRL}),
+        ("tasks.trl.training", {TRL}),
         # no stage
         ("dr_irl.promotion.gate", set()),
         ("dr_irl.reward.rows", set()),
         ("dr_irl.profile", set()),
-        ("tasks.logs", set()),
-        ("tasks.run_page", set()),
+        ("tasks.orchestration.logs", set()),
+        ("tasks.orchestration.pages", set()),
         ("tasks.promotion", set()),
     ],
 )

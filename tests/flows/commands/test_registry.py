@@ -16,7 +16,7 @@ from dr_irl.artifacts import Store
 from dr_irl.errors import GateError, UserError
 from dr_irl.promotion.hub import require_uploadable
 from flows.commands.registry import app
-from tasks.opening import open_store
+from tasks.orchestration.opening import open_store
 
 FIRST, SECOND = "20261130-030001-00000001", "20261130-030002-00000002"
 

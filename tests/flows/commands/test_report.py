@@ -8,7 +8,7 @@ import pytest
 from finished_run import SECRET, finished_run
 
 from dr_irl.artifacts import Store
-from tasks.opening import open_store
+from tasks.orchestration.opening import open_store
 
 COMMAND = [sys.executable, "-m", "flows.cli", "report"]
 

@@ -16,7 +16,7 @@ from dr_irl.errors import ModelError
 from flows.adapters import find_adapter
 from flows.commands.registry import app
 from flows.evaluation import evaluate_model
-from tasks.opening import open_store
+from tasks.orchestration.opening import open_store
 
 VERSION, MISSING = "20261130-030001-00000001", "20261130-030009-00000009"
 COMMAND = """

@@ -29,8 +29,8 @@ from prefect import flow
 from dr_irl.profile import load_settings
 from flows.pipeline import align
 from flows.runners.running import running_on
-from tasks.opening import open_store
-from tasks.logs import log_at_info
+from tasks.orchestration.opening import open_store
+from tasks.orchestration.logs import log_at_info
 
 @flow
 def smoke(runner: str, store: str, overrides: dict) -> None:

@@ -11,7 +11,7 @@ from dr_irl.errors import SettingsError
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.profile import load_settings
 from dr_irl.seeding import torch_generator
-from tasks.trl_job import TrlJob, rows_at_once, scheduled_rows, trl_arguments, updates_per_step
+from tasks.trl.job import TrlJob, rows_at_once, scheduled_rows, trl_arguments, updates_per_step
 
 PROMPTS = [
     TrainingPrompt(f"{category}-{row}", "text", category, "No.", 0.4, 0.5)

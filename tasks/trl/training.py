@@ -30,7 +30,7 @@ from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors
 from tasks.contents import ADAPTER, SCALING, STEPS
 from tasks.models import base_policy
-from tasks.trl_job import Report, TrlJob, scheduled_rows, trl_arguments, updates_per_step
+from tasks.trl.job import Report, TrlJob, scheduled_rows, trl_arguments, updates_per_step
 
 logger = logging.getLogger(__name__)
 

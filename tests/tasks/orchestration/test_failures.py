@@ -25,18 +25,18 @@ from dr_irl.errors import (
     StoreUnreachableError,
 )
 from dr_irl.profile import load_settings
-from tasks import failures
-from tasks.caching import stage_task
-from tasks.failures import (
+from tasks.orchestration import failures
+from tasks.orchestration.caching import stage_task
+from tasks.orchestration.failures import (
     ending_in_a_sentence,
     passes_by_itself,
     state_of,
     survive_full_memory,
     with_half_at_once,
 )
-from tasks.logs import log_at_info
-from tasks.opening import open_store
-from tasks.results import result_storage
+from tasks.orchestration.logs import log_at_info
+from tasks.orchestration.opening import open_store
+from tasks.orchestration.results import result_storage
 from tasks.stages import Stage
 
 SETTINGS = load_settings("smoke", {})
@@ -140,7 +140,7 @@ def test_what_passed_stands_in_the_state(store: Store, module: Any) -> None:
 
 
 def test_the_reason_of_a_retry_is_logged(store: Store, module: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "tasks.failures"):
+    with caplog.at_level(logging.WARNING, "tasks.orchestration.failures"):
         run(store, module, StoreUnreachableError("cannot read"), None)
     assert "is tried again, for this can pass by itself: cannot read" in caplog.text
 

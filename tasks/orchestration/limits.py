@@ -14,7 +14,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Running
 
 from dr_irl.errors import UserError
-from tasks.interruption import stop_if_requested
+from tasks.orchestration.interruption import stop_if_requested
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One of several processes that train with TRL: `python -m tasks.alignment_trl_worker JOB.json`, by a launcher."""
+"""One of several processes that train with TRL: `python -m tasks.trl.worker JOB.json`, by a launcher."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dr_irl.errors import DrIrlError
-from tasks.trl_job import ERROR_FILES, PROGRESS, TrlJob
+from tasks.trl.job import ERROR_FILES, PROGRESS, TrlJob
 
 
 def report(readings: dict[str, float]) -> None:
@@ -19,7 +19,7 @@ def report(readings: dict[str, float]) -> None:
 def main(path: Path) -> None:
     """Take part in the job; what a failure says is left beside it, for launchers tell only that there was one."""
     try:
-        from tasks.trl_training import train  # may fail, and shall be heard
+        from tasks.trl.training import train  # may fail, and shall be heard
 
         train(TrlJob.model_validate_json(path.read_text()), report)
     except Exception as error:

@@ -41,7 +41,7 @@ from tasks.contents import (
     model_title,
     read_summary,
 )
-from tasks.curves import Curves, draw_curves
+from tasks.orchestration.curves import Curves, draw_curves
 from tasks.stages import Stage, import_entry
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running
 
-from tasks.logs import log_at_info
+from tasks.orchestration.logs import log_at_info
 
 
 def said(
@@ -73,7 +73,7 @@ def test_what_we_log_ourselves_stays(caplog: pytest.LogCaptureFixture) -> None:
 def test_only_our_own_loggers_are_set_to_info(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("tasks"), "level", logging.NOTSET)
     log_at_info()
-    levels = [logging.getLogger(name).getEffectiveLevel() for name in ("tasks.caching", "httpx")]
+    levels = [logging.getLogger(name).getEffectiveLevel() for name in ("tasks.orchestration.caching", "httpx")]
     assert levels == [logging.INFO, logging.WARNING]
 
 

@@ -9,8 +9,8 @@ from prefect.exceptions import TerminationSignal
 from prefect.utilities.engine import capture_sigterm, is_prefect_sigterm_handler_installed
 
 from dr_irl.errors import InterruptedRunError
-from tasks import interruption
-from tasks.interruption import interruption_by, stop_if_requested, stop_requested, stopping_on_signals
+from tasks.orchestration import interruption
+from tasks.orchestration.interruption import interruption_by, stop_if_requested, stop_requested, stopping_on_signals
 
 
 class HeardError(Exception):

@@ -20,10 +20,10 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN
 from dr_irl.records import Answer, RewardReading, ScalingRecord, StepRecord
 from dr_irl.results.summaries import ModelSummary, Rate
-from tasks import run_page
 from tasks.contents import ANSWERS, SCALING, STEPS, SUMMARY
-from tasks.curves import MOST_POINTS, draw_curves
-from tasks.run_page import (
+from tasks.orchestration import pages
+from tasks.orchestration.curves import MOST_POINTS, draw_curves
+from tasks.orchestration.pages import (
     Made,
     alpha_curves,
     balance_rows,
@@ -71,7 +71,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What goes to the page: key -> everything that was said under it."""
     seen: dict[str, Any] = {}
     for name in ("create_table_artifact", "create_markdown_artifact"):
-        monkeypatch.setattr(run_page, name, lambda *said, key, **more: seen.update({key: [*said, *more.values()]}))
+        monkeypatch.setattr(pages, name, lambda *said, key, **more: seen.update({key: [*said, *more.values()]}))
     return seen
 
 

@@ -6,9 +6,8 @@ keys: what the store has is not built again (state `Cached` in the UI); a Prefec
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypedDict, cast
 from uuid import UUID
 
@@ -19,57 +18,19 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from dr_irl.artifacts import ArtifactRef, Store
-from dr_irl.artifacts.checkpoint import Checkpoint
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
-from dr_irl.progress import Meter, Progress
-from tasks.checkpoints import StoreCheckpoints
-from tasks.failures import RETRIES, after_retries, ending_in_a_sentence, survive_full_memory
-from tasks.interruption import StoppableProgress, stop_if_requested, time_limit
-from tasks.machine import give_back_memory
-from tasks.opening import open_store
-from tasks.reporting import current_progress
-from tasks.results import SERIALISER, drop_result, result_key
-from tasks.slots import slot
+from tasks.job import Inputs, Job, Make
+from tasks.orchestration.failures import RETRIES, after_retries, ending_in_a_sentence, survive_full_memory
+from tasks.orchestration.interruption import StoppableProgress, stop_if_requested, stop_requested, time_limit
+from tasks.orchestration.limits import slot
+from tasks.orchestration.machine import give_back_memory
+from tasks.orchestration.opening import open_store
+from tasks.orchestration.progress import current_progress
+from tasks.orchestration.results import SERIALISER, drop_result, result_key
 from tasks.stages import Stage, import_entry
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The artifacts a stage reads, as local folders, verified."""
-
-    store: Store
-    refs: Mapping[str, ArtifactRef]
-
-    def folder(self, name: str) -> Path:
-        """Return the folder of one input."""
-        return self.store.fetch(self.refs[name])
-
-    def __contains__(self, name: str) -> bool:
-        """Tell whether the input was given."""
-        return name in self.refs
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a stage's function is given besides the folder it writes."""
-
-    settings: Settings
-    inputs: Inputs
-    variant: str
-    """What of several alike this is: a category, a model's name; empty where there is one only."""
-    progress: Progress
-    slot: Checkpoint
-    """Where the artifact's unfinished state is kept."""
-
-    def checkpoints(self, meter: Meter, *, every: int) -> StoreCheckpoints:
-        """Return where the training loop that `meter` counts keeps its state, every so many steps."""
-        return StoreCheckpoints(self.slot, meter, every=every)
-
-
-Make = Callable[[Path, Job], None]
 
 
 class ArtifactKey(TypedDict):
@@ -115,7 +76,8 @@ def stage_task(stage: Stage) -> Task[..., Any]:
             torch.set_num_threads(1 if stage.single_thread else settings.threads)
             progress = StoppableProgress(current_progress())
             refs = _refs(store, inputs)
-            job = Job(settings, Inputs(store, refs), variant, progress, store.checkpoint(ref))
+            unfinished = store.checkpoint(ref)
+            job = Job(settings, Inputs(store, refs), variant, progress, unfinished, stopping=stop_requested)
             with slot(stage.slot), time_limit(ref.stage, _minutes(settings, stage, ref)):
                 noted = _build(stage, store, identity, job, rebuild=rebuild)
         give_back_memory()
@@ -156,14 +118,14 @@ def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild:
     """Build an artifact; returns what is to be said of how."""
     make = import_maker(stage)
     if rebuild:
-        job.slot.delete()
+        job.unfinished.delete()
 
     def build(settings: Settings) -> None:
         with store.build(identity, replace=rebuild) as folder:
             make(folder, replace(job, settings=settings))
 
     noted = survive_full_memory(build, job.settings, identity.stage)
-    job.slot.delete()
+    job.unfinished.delete()
     return noted
 
 

@@ -17,8 +17,8 @@ from prefect.transactions import get_transaction
 
 from dr_irl.config import Settings
 from dr_irl.errors import DrIrlError, GateError, InterruptedRunError, StageTimeoutError, StoreUnreachableError
-from tasks.interruption import interruption_by
-from tasks.logs import log_at_info
+from tasks.orchestration.interruption import interruption_by
+from tasks.orchestration.logs import log_at_info
 
 logger = logging.getLogger(__name__)
 

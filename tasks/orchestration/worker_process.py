@@ -7,8 +7,8 @@ from multiprocessing import connection, parent_process
 from threading import Thread
 from types import FrameType
 
-from tasks.interruption import request_stop
-from tasks.logs import log_at_info
+from tasks.orchestration.interruption import request_stop
+from tasks.orchestration.logs import log_at_info
 
 _SECONDS_TO_SAVE = 10.0
 

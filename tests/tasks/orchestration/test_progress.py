@@ -12,8 +12,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.progress import SilentProgress
-from tasks import reporting
-from tasks.reporting import PageProgress, Standing, current_progress, report_to
+from tasks.orchestration import progress
+from tasks.orchestration.progress import PageProgress, Standing, current_progress, report_to
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def bars(key: str) -> list[dict[str, Any]]:
 def bar(prefect: None) -> dict[str, Any]:
     """What there is in the middle of a stage."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "SECONDS_BETWEEN_UPDATES", 1.0)
+        patch.setattr(progress, "SECONDS_BETWEEN_UPDATES", 1.0)
         stopping_halfway()
     [seen] = SEEN
     return seen
@@ -127,14 +127,14 @@ def test_a_server_that_is_away_ends_no_task_and_is_logged_once(
 
     TRIES.clear()
     monkeypatch.setattr(SyncPrefectClient, away, no_answer)
-    monkeypatch.setattr(reporting, "SECONDS_BETWEEN_UPDATES", 1.0 if away == "create_artifact" else 0.2)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_UPDATES", 1.0 if away == "create_artifact" else 0.2)
     with caplog.at_level(logging.WARNING, "dr_irl.progress"):
         waiting(0 if away == "delete_artifact" else 2)
     assert caplog.text.count("does not move for now: no route to the server") == 1
 
 
 def test_outside_a_task_no_server_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "get_client", lambda **_: pytest.fail("a server was asked for"))
+    monkeypatch.setattr(progress, "get_client", lambda **_: pytest.fail("a server was asked for"))
     with PageProgress().stage("GRPO", 1, "steps") as meter:
         meter.advance()
 
@@ -145,7 +145,7 @@ def test_progress_on_a_terminal_stays_there() -> None:
     try:
         assert current_progress() is silent
     finally:
-        reporting._progress.set(None)
+        progress._progress.set(None)
 
 
 def test_a_stage_that_ends_says_so_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,11 +18,12 @@ from prefect.testing.utilities import prefect_test_harness
 from dr_irl.artifacts import Store, modules
 from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
-from tasks import interruption, slots, stages
-from tasks.caching import stage_task
-from tasks.interruption import request_stop
-from tasks.opening import open_store
-from tasks.results import result_storage
+from tasks import stages
+from tasks.orchestration import interruption, limits
+from tasks.orchestration.caching import stage_task
+from tasks.orchestration.interruption import request_stop
+from tasks.orchestration.opening import open_store
+from tasks.orchestration.results import result_storage
 from tasks.stages import Stage
 
 COUNTING = """
@@ -141,7 +142,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         asked.append({"limit": limit, **options})
         yield
 
-    monkeypatch.setattr(slots, "concurrency", concurrency)
+    monkeypatch.setattr(limits, "concurrency", concurrency)
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a deployment")
     return asked
 
@@ -167,7 +168,7 @@ def test_a_run_that_is_not_deployed_takes_no_slot(
 
 
 def test_a_server_that_goes_away_does_not_end_the_stage_that_has_a_slot(asked_for: list[Any]) -> None:
-    with slots.slot("few"):
+    with limits.slot("few"):
         assert asked_for[0]["raise_on_lease_renewal_failure"] is False
 
 
@@ -176,7 +177,7 @@ def test_a_run_that_waits_for_a_slot_can_be_stopped(monkeypatch: pytest.MonkeyPa
         request_stop(signal.SIGTERM)
         raise TimeoutError
 
-    monkeypatch.setattr(slots, "concurrency", taken)
+    monkeypatch.setattr(limits, "concurrency", taken)
     monkeypatch.setattr(interruption, "_asked_by", [])
-    with pytest.raises(InterruptedRunError), slots.slot("few"):
+    with pytest.raises(InterruptedRunError), limits.slot("few"):
         pytest.fail("it got a slot that was taken")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.machine import give_back_memory, spare_what_stays
+from tasks.orchestration.machine import give_back_memory, spare_what_stays
 
 
 class Node:

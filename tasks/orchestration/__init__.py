@@ -1,0 +1,1 @@
+"""The Prefect side of a stage: cached, retried, limited, stopped, and shown on the page of its run."""

@@ -1,0 +1,1 @@
+"""GRPO by TRL: what its processes are given, and what they do."""
