@@ -15,8 +15,8 @@ from dr_irl.demonstrations.sources import SEED, load_examples
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.records import Example
+from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
-from dr_irl.reward.objective import Objective
 from dr_irl.reward.outcome import Calibration, RewardTraining
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.panel import RewardPanel

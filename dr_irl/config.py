@@ -3,12 +3,13 @@
 Only `tasks/` and `flows/` read these classes; the method's functions take plain arguments.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
+from dr_irl.language.samplers import SAMPLERS
 from dr_irl.promotion.bounds import Bounds
 from dr_irl.scaling.options import ScalingRule
 from dr_irl.section import Section
@@ -36,6 +37,8 @@ class ModelSettings(Section):
     """Number format of the frozen weights; adapters are always float32. `auto`: what the device is fastest in."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """`cpu`, `cuda` or `cuda:N`."""
+    sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "cached-prefix"
+    """What samples answers (`grpo-trl` does so itself): `cached-prefix`, or one that another package brings."""
     champion: str | None = None
     """An adapter of the policy that is evaluated beside the result: a folder, `s3://bucket/prefix` or a hub id."""
     start: Literal["base", "champion"] = "base"
@@ -168,31 +171,6 @@ class Settings(Section):
     def _single_is_trained(self) -> "Settings":
         if self.grpo.reward_models == "single" and not self.reward.single_baseline:
             raise ValueError("grpo.reward_models = single needs reward.single_baseline = true, which trains that model")
-        return self
-
-    @model_validator(mode="after")
-    def _trl_can(self) -> "Settings":
-        """Refuse what TRL would take for something else, all of it at once."""
-        if self.alignment.engine == "native":
-            return self
-        grpo, parts = self.grpo, self.grpo.minibatches * self.alignment.num_processes
-        completions = grpo.prompts_per_step * grpo.group_size
-        problems = {
-            "grpo.advantage_spread = batch: TRL's divides by the spread of all rewards, not of the centred ones; "
-            "group and none are the same in both": grpo.advantage_spread == "batch",
-            f"grpo.top_up = {grpo.top_up}: TRL cannot replace groups; 0 is allowed": grpo.top_up > 0,
-            "hardness.source = policy: TRL keeps the distances it is given; reference is allowed": (
-                self.hardness.source == "policy"
-            ),
-            f"models.device = {self.models.device}: TRL chooses the device itself; say cuda, and name it in "
-            "CUDA_VISIBLE_DEVICES": ":" in self.models.device,
-            f"{completions} completions a step (grpo.prompts_per_step x grpo.group_size) do not split evenly over "
-            f"{parts} parts (grpo.minibatches x alignment.num_processes)": completions % parts > 0,
-        }
-        if found := [problem for problem, applies in problems.items() if applies]:
-            raise ValueError(
-                "alignment.engine = trl cannot honour " + "; nor ".join(found) + "; or use engine = native"
-            )
         return self
 
     @property

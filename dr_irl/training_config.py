@@ -1,17 +1,18 @@
 """The settings of what learns: reward models, warm start, GRPO. `dr_irl.config` puts them together."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from dr_irl.reward.objectives import OBJECTIVES
 from dr_irl.section import Section
 
 
 class RewardSettings(Section):
     """Maximum-likelihood inverse RL, one model per category."""
 
-    objective: Literal["ml_irl", "pairwise", "minimax"] = "ml_irl"
-    """Which loss of method.md section 2."""
+    objective: Annotated[str, AfterValidator(OBJECTIVES.check)] = "ml_irl"
+    """Which loss of method.md section 2, `ml_irl`, `pairwise` or `minimax`; or one that another package brings."""
     beta: PositiveFloat = 1.0
     """Temperature of the soft-optimal policy."""
     minimax_penalty: float = Field(default=0.1, ge=0)
@@ -159,15 +160,10 @@ class GrpoSettings(Section):
 
 
 class AlignmentSettings(Section):
-    """What runs the GRPO stage."""
+    """What trains the policy."""
 
-    engine: Literal["native", "trl"] = "native"
-    """`native`: our loop, on one device; `trl`: TRL's GRPOTrainer with the same scaling, for several (extra `trl`)."""
+    trainer: str = "grpo"
+    """`grpo`: our loop, on one device; `grpo-trl`: TRL's GRPOTrainer with the same scaling, for several (extra `trl`);
+    `sft`: the warm start alone, for comparison; or one that another package brings."""
     num_processes: PositiveInt = 1
-    """Processes that `accelerate launch` starts for `trl`."""
-
-    @model_validator(mode="after")
-    def _native_is_one_process(self) -> "AlignmentSettings":
-        if self.engine == "native" and self.num_processes > 1:
-            raise ValueError(f"num_processes = {self.num_processes} needs engine = trl; the native loop is one process")
-        return self
+    """Processes that `accelerate launch` starts for `grpo-trl`."""

@@ -22,10 +22,11 @@ from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
-from tasks.contents import ANSWERS, read_summary
+from tasks.contents import ALIGNED, ANSWERS, read_summary
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
 from tasks.orchestration.opening import open_store
+from tasks.stages import EVALUATION
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ ARMS: Mapping[str, dict[str, Any]] = {
 }
 """The method's own question: does the scaling help, and which factor of it?"""
 
-ALIGNED = "evaluation/aligned"
+RESULT = EVALUATION.path(ALIGNED)
 
 
 @flow(name="ablate", **FLOW)
@@ -78,9 +79,9 @@ def ablate(
     for (arm, seed), settings in plans.items():
         logger.info("arm %s, seed %d", arm, seed)
         with running_on(runner):
-            artifacts = align(settings, opened, select(build_dag(settings), only=[ALIGNED]))
+            artifacts = align(settings, opened, select(build_dag(settings), only=[RESULT]))
         assert isinstance(artifacts, dict)
-        found[arm].append(artifacts[ALIGNED])
+        found[arm].append(artifacts[RESULT])
     table = compare_arms(opened, found)
     create_table_artifact(table, key="ablation", description=f"Percent refused, compared with {next(iter(chosen))!r}.")
     place = opened.write_text(f"{ABLATIONS}/{datetime.now(UTC):%Y%m%d-%H%M%S}.json", json.dumps(table, indent=2))

@@ -7,7 +7,9 @@ from dr_irl.categories import SINGLE
 from dr_irl.config import Settings
 from dr_irl.errors import SettingsError
 from tasks import stages
+from tasks.contents import ALIGNED, TRAINED, UNALIGNED
 from tasks.stages import Stage
+from tasks.trainers import Trainer, trainer_of, warm_starts
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ Dag = Mapping[str, Node]
 
 def build_dag(settings: Settings) -> Dag:
     """Lay out the stages that these settings ask for."""
-    champion = ["champion"] if settings.models.champion else []
-    warm = ["warm-start"] if settings.warm_start.steps and settings.models.start == "base" else []
+    trainer = trainer_of(settings)
+    trainer.check(settings)
+    champion = [stages.CHAMPION.name] if settings.models.champion else []
+    warm = [stages.WARM_START.name] if warm_starts(settings) else []
     start = champion if settings.models.start == "champion" else warm
     single = [stages.REWARD.path(SINGLE)] if settings.reward.single_baseline else []
     rewards = _reward_nodes(settings, beside=single)
@@ -49,16 +53,11 @@ def build_dag(settings: Settings) -> Dag:
         Node(stages.HARDNESS, _same("balance", "completions"), after=wide),
         Node(stages.PANEL, _same(*(node.stage.path(node.variant) for node in rewards))),
         Node(stages.PANEL_REPORT, _same("balance", "completions", "panel", *single), after=["hardness"]),
-        Node(
-            stages.GRPO if settings.alignment.engine == "native" else stages.TRL_GRPO,
-            _same("balance", "hardness", "panel", *(single if settings.grpo.reward_models == "single" else []))
-            | dict(zip(["start"], start, strict=False)),
-            after=["panel-report"],
-        ),
-        *_evaluation_nodes([*warm, *champion]),
+        Node(trainer.stage, _read_by(trainer, settings, start=start, single=single), after=["panel-report"]),
+        *_evaluation_nodes([*warm, *champion], trainer.stage.name),
     ]
     dag = {node.stage.path(node.variant): node for node in nodes}
-    dag["report"] = Node(stages.REPORT, _same(*dag))
+    dag["report"] = Node(stages.REPORT, {TRAINED if name == trainer.stage.name else name: name for name in dag})
     _named(dag, settings.limits.stage_minutes)  # a limit on a stage that is misspelt would limit nothing
     return dag
 
@@ -82,10 +81,15 @@ def _reward_nodes(settings: Settings, *, beside: Sequence[str]) -> list[Node]:
     ]
 
 
-def _evaluation_nodes(trained_before: Sequence[str]) -> list[Node]:
-    """Lay out the evaluations, one after the other: the unaligned model, adapters made before GRPO, the result."""
-    adapters = {"unaligned": "", **{name: name for name in trained_before}, "aligned": "grpo"}
-    earlier = ["grpo", *(stages.EVALUATION.path(model) for model in adapters)]
+def _read_by(trainer: Trainer, settings: Settings, *, start: Sequence[str], single: Sequence[str]) -> dict[str, str]:
+    rewards = ["hardness", "panel", *(single if settings.grpo.reward_models == "single" else [])]
+    return _same("balance", *(rewards if trainer.rewards else [])) | dict(zip(["start"], start, strict=False))
+
+
+def _evaluation_nodes(trained_before: Sequence[str], trained: str) -> list[Node]:
+    """Lay out the evaluations, one after the other: the unaligned model, adapters made before, the trained one."""
+    adapters = {UNALIGNED: "", **{name: name for name in trained_before}, ALIGNED: trained}
+    earlier = [trained, *(stages.EVALUATION.path(model) for model in adapters)]
     return [
         Node(
             stages.EVALUATION, _same("balance") | ({"adapter": adapter} if adapter else {}), model, after=[earlier[row]]

@@ -11,11 +11,13 @@ from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
+from tasks.contents import CHAMPION, UNALIGNED
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
 from tasks.orchestration.opening import open_store
+from tasks.stages import EVALUATION
 
-EVALUATED = ("evaluation/unaligned", "evaluation/champion")
+EVALUATED = (EVALUATION.path(UNALIGNED), EVALUATION.path(CHAMPION))
 
 
 @flow(name="evaluate", **FLOW)

@@ -11,6 +11,7 @@ from dr_irl.artifacts.keys import RUNS
 from dr_irl.config import Settings
 from dr_irl.errors import UserError
 from tasks.publishing import export_run
+from tasks.trainers import trained_by
 
 
 class RunRecord(BaseModel):
@@ -29,12 +30,13 @@ def finish_run(
 ) -> RunRecord:
     """Record a run that has made every artifact, and copy what it is for to a folder, if one is given."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    run_id = f"{settings.profile}-{stamp}-{artifacts['grpo'].fingerprint[:8]}"
+    trained = trained_by(settings)
+    run_id = f"{settings.profile}-{stamp}-{artifacts[trained].fingerprint[:8]}"
     record = RunRecord(run_id=run_id, settings=settings, artifacts=dict(artifacts))
     text = record.model_dump_json(indent=2)
     store.write_text(_key(run_id), text)
     if output is not None:
-        export_run(store, artifacts, text, output)
+        export_run(store, artifacts, trained, text, output)
     return record
 
 

@@ -19,7 +19,6 @@ from dr_irl.language.adapters import (
     save_adapter,
     share_weights,
 )
-from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.policy.alarms import AlarmRule
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
@@ -27,7 +26,7 @@ from dr_irl.scaling.hardness import ClauseEmbeddings
 from dr_irl.seeding import torch_generator
 from tasks.contents import ADAPTER, HARDNESS, SCALING, STEPS, read_examples
 from tasks.job import Inputs, Job
-from tasks.models import base_policy, text_encoder, unit_embeddings
+from tasks.models import base_policy, sampler_of, text_encoder, unit_embeddings
 from tasks.reward import load_panel
 
 
@@ -47,7 +46,8 @@ def alignment(folder: Path, job: Job) -> None:
         seed=settings.seed,
         distances=own_distances(settings),
     )
-    sampler = CachedPrefixSampler(
+    sampler = sampler_of(
+        settings,
         sampled,
         tokenizer,
         max_new_tokens=settings.completions.max_new_tokens,

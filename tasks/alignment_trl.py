@@ -39,7 +39,7 @@ def align_with_trl(folder: Path, job: Job) -> None:
     """
     settings = job.settings
     if importlib.util.find_spec("trl") is None:
-        raise UserError("alignment.engine = trl needs TRL; install it: pip install 'dr-irl[trl]'")
+        raise UserError("alignment.trainer = grpo-trl needs TRL; install it: pip install 'dr-irl[trl]'")
     with (
         tempfile.TemporaryDirectory(prefix="dr-irl-trl-") as scratch,
         job.progress.stage("GRPO", settings.grpo.steps, "steps") as meter,

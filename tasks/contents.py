@@ -16,13 +16,16 @@ HARDNESS = "hardness.parquet"
 TRAINING = "training.json"
 READINGS = "readings.parquet"
 ADAPTER = "adapter"
+TRAINED = "trained"
+"""What the report calls the artifact that holds the trained policy, whichever stage made it."""
 STEPS = "steps.parquet"
 SCALING = "scaling.parquet"
 ANSWERS = "answers.parquet"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 
-MODELS = ("unaligned", "warm-start", "champion", "aligned")
+UNALIGNED, WARM_STARTED, CHAMPION, ALIGNED = "unaligned", "warm-start", "champion", "aligned"
+MODELS = (UNALIGNED, WARM_STARTED, CHAMPION, ALIGNED)
 """The models that a run may evaluate, in the order of training."""
 
 

@@ -13,12 +13,11 @@ from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.route import Router
 from dr_irl.demonstrations.sources import load_examples, newest_first
 from dr_irl.evaluation.judges import refusal_by_wording
-from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
 from dr_irl.seeding import numpy_generator, torch_generator
 from tasks.contents import BALANCE, DROPPED, EXAMPLES, read_dropped
 from tasks.job import Job
-from tasks.models import base_policy, text_encoder
+from tasks.models import base_policy, sampler_of, text_encoder
 
 
 def sources(folder: Path, job: Job) -> None:
@@ -77,7 +76,8 @@ def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[s
     model, tokenizer = base_policy(job.settings)
     missing = sum(1 for example in examples if example.split == "train" and example.response is None)
     with job.progress.stage("demonstrations", missing * options.max_new_tokens, "tokens") as meter:
-        sampler = CachedPrefixSampler(
+        sampler = sampler_of(
+            job.settings,
             model,
             tokenizer,
             max_new_tokens=options.max_new_tokens,

@@ -7,12 +7,11 @@ from pathlib import Path
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
 from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
-from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Answer
 from dr_irl.seeding import numpy_generator
 from tasks.contents import ADAPTER, ANSWERS, SUMMARY, model_title, read_examples
 from tasks.job import Job
-from tasks.models import merged_policy
+from tasks.models import merged_policy, sampler_of
 
 
 def evaluation(folder: Path, job: Job) -> None:
@@ -27,7 +26,8 @@ def evaluation(folder: Path, job: Job) -> None:
         generator=numpy_generator(job.settings.seed, "evaluation prompts"),
     )
     with job.progress.stage(f"evaluate {job.variant}", len(examples) * options.max_new_tokens, "tokens") as meter:
-        sampler = CachedPrefixSampler(
+        sampler = sampler_of(
+            job.settings,
             model,
             tokenizer,
             max_new_tokens=options.max_new_tokens,

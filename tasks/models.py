@@ -1,6 +1,6 @@
 """Settings to loaded models: the one place where the task layer names them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dr_irl.config import Settings
 from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.load import load_causal_lm, load_encoder, load_reward_backbone, load_tokenizer
+from dr_irl.language.samplers import SAMPLERS
+from dr_irl.language.sampling import Sampler
 from dr_irl.scaling.hardness import Encode
 
 _BATCH = 64
@@ -34,6 +36,28 @@ def merged_policy(settings: Settings, adapter: Path | None) -> tuple[PreTrainedM
     merged = share_weights(model)
     merge_adapter_into(merged, load_policy_adapter(model, adapter))
     return merged, tokenizer
+
+
+def sampler_of(
+    settings: Settings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    rows_at_once: int = 64,
+    report: Callable[[int], object] = lambda tokens: None,
+) -> Sampler:
+    """Make the sampler that the settings name; `temperature` 0 is greedy, `report` hears of tokens."""
+    make = SAMPLERS[settings.models.sampler]
+    return make(
+        model,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        rows_at_once=rows_at_once,
+        report=report,
+    )
 
 
 def reward_backbone(settings: Settings) -> PreTrainedModel:

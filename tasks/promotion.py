@@ -19,7 +19,22 @@ from dr_irl.promotion.servable import CONFIG_FILE, WEIGHTS_FILE, lora_rank, requ
 from dr_irl.records import Answer, RewardReading
 from dr_irl.results.summaries import BalanceSummary, RewardSummary
 from dr_irl.reward.readings import summarise_reward
-from tasks.contents import ADAPTER, ANSWERS, BALANCE, MODELS, READINGS, REPORT, TRAINING, read_examples, read_summary
+from tasks.contents import (
+    ADAPTER,
+    ALIGNED,
+    ANSWERS,
+    BALANCE,
+    CHAMPION,
+    MODELS,
+    READINGS,
+    REPORT,
+    TRAINING,
+    UNALIGNED,
+    read_examples,
+    read_summary,
+)
+from tasks.stages import EVALUATION
+from tasks.trainers import trained_by
 
 TOKENIZER, CARD = "tokenizer", "README.md"
 _WEIGHTS = f"{ADAPTER}/{WEIGHTS_FILE}"
@@ -33,6 +48,11 @@ class Candidate:
     settings: Settings
     artifacts: Mapping[str, ArtifactRef]
     """Node of the DAG -> its artifact."""
+
+    @property
+    def trained(self) -> ArtifactRef:
+        """The artifact that holds the trained policy."""
+        return self.artifacts[trained_by(self.settings)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class Verdict:
 def published_as_champion(store: Store, candidate: Candidate, name: str) -> Version | None:
     """Return the present champion if it is this very result, which then need not pass again."""
     champion = _champion(store, name)
-    if champion and champion.files[_WEIGHTS].sha256 == _weights(store, candidate.artifacts["grpo"]):
+    if champion and champion.files[_WEIGHTS].sha256 == _weights(store, candidate.trained):
         return champion
     return None
 
@@ -76,13 +96,13 @@ def gate_run(store: Store, candidate: Candidate, name: str) -> Verdict:
     """
     artifacts, settings = candidate.artifacts, candidate.settings
     champion = _champion(store, name)
-    if champion and ("champion" not in artifacts or not _is_compared(store, artifacts["champion"], champion)):
+    if champion and (CHAMPION not in artifacts or not _is_compared(store, artifacts[CHAMPION], champion)):
         raise GateError(_not_compared(candidate, champion))
     stand_in = settings.models.champion
-    opponent = "evaluation/champion" if champion or stand_in else "evaluation/unaligned"
+    opponent = CHAMPION if champion or stand_in else UNALIGNED
     checks = run_gate(
-        _contender(store, artifacts[opponent]),
-        _contender(store, artifacts["evaluation/aligned"]),
+        _contender(store, artifacts[EVALUATION.path(opponent)]),
+        _contender(store, artifacts[EVALUATION.path(ALIGNED)]),
         [_reward(store, artifacts, label) for label in settings.reward_labels],
         _balance(store, artifacts),
         settings.promotion,
@@ -155,7 +175,7 @@ def _reward(store: Store, artifacts: Mapping[str, ArtifactRef], label: str) -> R
 
 def _evidence(store: Store, candidate: Candidate, verdict: Verdict) -> Evidence:
     artifacts = candidate.artifacts
-    nodes = [f"evaluation/{model}" for model in MODELS if f"evaluation/{model}" in artifacts]
+    nodes = [node for node in map(EVALUATION.path, MODELS) if node in artifacts]
     examples = read_examples(store.fetch(artifacts["balance"]), "train")
     return Evidence(
         balance=_balance(store, artifacts),
@@ -173,7 +193,7 @@ def _write_version(folder: Path, store: Store, candidate: Candidate, evidence: E
     models, adapter = candidate.settings.models, folder / ADAPTER
     adapter.mkdir()
     for file in (CONFIG_FILE, WEIGHTS_FILE):
-        shutil.copyfile(store.fetch(candidate.artifacts["grpo"]) / ADAPTER / file, adapter / file)
+        shutil.copyfile(store.fetch(candidate.trained) / ADAPTER / file, adapter / file)
     require_servable(adapter)
     load_tokenizer(models.policy, models.policy_revision).save_pretrained(folder / TOKENIZER)
     shutil.copyfile(store.fetch(candidate.artifacts["report"]) / REPORT, folder / REPORT)

@@ -23,6 +23,7 @@ from tasks.contents import (
     REPORT,
     SCALING,
     STEPS,
+    TRAINED,
     TRAINING,
     model_title,
     read_summary,
@@ -41,8 +42,9 @@ def report(folder: Path, job: Job) -> None:
     answers = {name: Answer.read(folder / ANSWERS) for name, folder in folders.items()}
     readings = RewardReading.read(inputs.folder("panel-report") / READINGS)
     manifests = {name: inputs.store.manifest(ref) for name, ref in inputs.refs.items()}
+    trained = inputs.folder(TRAINED)
     data = ReportData(
-        run_id=inputs.refs["grpo"].fingerprint[:8],
+        run_id=inputs.refs[TRAINED].fingerprint[:8],
         title="DR-IRL run",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         profile=job.settings.profile,
@@ -51,8 +53,8 @@ def report(folder: Path, job: Job) -> None:
         balance=BalanceSummary(**json.loads((inputs.folder("balance") / BALANCE).read_text())),
         rewards=[_reward_summary(inputs, readings, label) for label in job.settings.reward_labels],
         cross_accuracy=cross_accuracy(readings),
-        steps=StepRecord.read(inputs.folder("grpo") / STEPS),
-        scaling=ScalingRecord.read(inputs.folder("grpo") / SCALING),
+        steps=StepRecord.read(steps) if (steps := trained / STEPS).is_file() else [],
+        scaling=ScalingRecord.read(scaling) if (scaling := trained / SCALING).is_file() else [],
         models=[read_summary(folder) for folder in folders.values()],
         comparisons=_comparisons(list(folders), answers),
         answers=answers,

@@ -14,8 +14,8 @@ from dr_irl.config import Settings
 from dr_irl.evaluation.judges import refusal_by_wording
 from dr_irl.language.load import load_tokenizer
 from dr_irl.records import RewardReading
+from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
-from dr_irl.reward.objective import Objective
 from dr_irl.reward.outcome import RewardTraining
 from dr_irl.reward.pairs import Pairing, PreferenceRow, preference_rows, without_equals
 from dr_irl.reward.panel import RewardPanel

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from dr_irl.categories import ALL_LABELS
 from dr_irl.evaluation.suites import evaluation_prompts
-from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
 from tasks.contents import COMPLETIONS, read_examples
 from tasks.job import Job
-from tasks.models import base_policy
+from tasks.models import base_policy, sampler_of
 
 
 def completions(folder: Path, job: Job) -> None:
@@ -20,7 +19,8 @@ def completions(folder: Path, job: Job) -> None:
     heldout = measured_prompts(read_examples(job.inputs.folder("balance"), "heldout"), job)
     total = (len(train) * options.per_prompt + len(heldout)) * options.max_new_tokens
     with job.progress.stage("reference completions", total, "tokens") as meter:
-        sampler = CachedPrefixSampler(
+        sampler = sampler_of(
+            settings,
             model,
             tokenizer,
             max_new_tokens=options.max_new_tokens,

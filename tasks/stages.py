@@ -6,7 +6,7 @@ Light to import: a plan needs no torch. The functions themselves are imported wh
 import functools
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,18 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.language.resolve import model_identity
+from dr_irl.language.samplers import SAMPLERS
+from dr_irl.reward.objectives import OBJECTIVES
 from tasks.plumbing import BY_VALUE, LEFT_OUT
 
 Reads = Callable[[Settings, str], Mapping[str, Any]]
+Entries = Callable[[Settings], Sequence[str]]
+
+
+def no_entries(settings: Settings) -> Sequence[str]:
+    """Name no code besides a stage's own."""
+    del settings
+    return ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Stage:
     """Run torch on one thread, because several of these run side by side."""
     slot: str = ""
     """The global concurrency limit that a deployed run takes a slot of while it builds; none by default."""
+    named: Entries = no_entries
+    """What it looks up by a name in the settings, each `module:name`: code of these counts too."""
     page: str = ""
     """The function that shows, on the page of the run, what was built or found, `module:name`; none by default."""
 
@@ -49,7 +60,7 @@ class Stage:
         """Work out what an artifact is made from, and so its fingerprint."""
         stage, reads = self.path(variant), self.reads(settings, variant)
         fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
-        source = code_of(self.make)
+        source = code_of(self.make, *self.named(settings))
         return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
 
 
@@ -60,9 +71,9 @@ def import_entry(entry: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def code_of(make: str) -> Mapping[str, str]:
-    """Return the hashes of the code that a stage's function can reach, `module:name`, in our packages and its own."""
-    return _code(frozenset({"dr_irl", "tasks", re.split(r"[.:]", make)[0]})).reached(make)
+def code_of(*entries: str) -> Mapping[str, str]:
+    """Return the hashes of the code that functions, each `module:name`, can reach in our packages and their own."""
+    return _code(frozenset({"dr_irl", "tasks", *(re.split(r"[.:]", entry)[0] for entry in entries)})).reached(*entries)
 
 
 @functools.cache
@@ -70,7 +81,13 @@ def _code(packages: frozenset[str]) -> Code:
     return Code(packages, left_out=LEFT_OUT, by_value=BY_VALUE)
 
 
-def _policy(settings: Settings) -> dict[str, Any]:
+def sampler_entry(settings: Settings) -> Sequence[str]:
+    """Name the class that samples."""
+    return [SAMPLERS.entries[settings.models.sampler]]
+
+
+def policy_identity(settings: Settings) -> dict[str, Any]:
+    """Return what decides on the policy's numbers: its files, its number format, the kind of device."""
     models = settings.models
     return {
         "policy": model_identity(models.policy, models.policy_revision),
@@ -79,7 +96,8 @@ def _policy(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _encoder(settings: Settings) -> dict[str, Any]:
+def encoder_identity(settings: Settings) -> dict[str, Any]:
+    """Return what decides on the encoder's numbers."""
     return {"encoder": model_identity(settings.models.encoder, settings.models.encoder_revision)}
 
 
@@ -88,7 +106,8 @@ def _shaping(section: BaseModel) -> dict[str, Any]:
     return section.model_dump(exclude={"checkpoint_every"})
 
 
-def _some(section: BaseModel, *names: str) -> dict[str, Any]:
+def some(section: BaseModel, *names: str) -> dict[str, Any]:
+    """Return some settings of a section."""
     return section.model_dump(include=set(names))
 
 
@@ -103,8 +122,15 @@ SOURCES = Stage(
 ROUTE = Stage(
     "route",
     "tasks.demonstrations:route",
-    lambda s, _: {"route": s.route.model_dump(), "models": _encoder(s)},
+    lambda s, _: {"route": s.route.model_dump(), "models": encoder_identity(s)},
 )
+
+
+def generator_entry(settings: Settings) -> Sequence[str]:
+    """Name the class that samples demonstrations, where the policy writes any."""
+    return sampler_entry(settings) if settings.demonstrations.generator == "policy" else ()
+
+
 BALANCE = Stage(
     "balance",
     "tasks.demonstrations:balance",
@@ -112,9 +138,10 @@ BALANCE = Stage(
         "seed": s.seed,
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
-        "models": _policy(s) if s.demonstrations.generator == "policy" else {},
+        "models": policy_identity(s) if s.demonstrations.generator == "policy" else {},
     },
     page="tasks.orchestration.pages:show_balance",
+    named=generator_entry,
 )
 WARM_START = Stage(
     "warm-start",
@@ -122,10 +149,11 @@ WARM_START = Stage(
     lambda s, _: {
         "seed": s.seed,
         "warm_start": _shaping(s.warm_start),
-        "grpo": _some(s.grpo, "lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"),
-        "completions": _some(s.completions, "rows_at_once", "temperature"),
-        "models": _policy(s),
+        "grpo": some(s.grpo, "lora_rank", "target_modules", "adapted_layers", "micro_batch_tokens"),
+        "completions": some(s.completions, "rows_at_once", "temperature"),
+        "models": policy_identity(s),
     },
+    named=sampler_entry,
 )
 CHAMPION = Stage(
     "champion",
@@ -136,7 +164,8 @@ CHAMPION = Stage(
 COMPLETIONS = Stage(
     "completions",
     "tasks.sampling:completions",
-    lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": _policy(s)},
+    lambda s, _: {"seed": s.seed, "completions": s.completions.model_dump(), "models": policy_identity(s)},
+    named=sampler_entry,
 )
 
 
@@ -145,29 +174,35 @@ def _reward(settings: Settings, category: str) -> dict[str, Any]:
         "seed": settings.seed,
         "category": category,
         "reward": settings.reward.model_dump(exclude={"checkpoint_every", "training", "single_baseline"}),
-        "completions": _some(settings.completions, "max_new_tokens"),
-        "models": _policy(settings),
+        "completions": some(settings.completions, "max_new_tokens"),
+        "models": policy_identity(settings),
     }
 
 
-REWARD = Stage("reward", "tasks.reward:reward_model", _reward, single_thread=True)
+def objective_entry(settings: Settings) -> Sequence[str]:
+    """Name the loss of the reward models."""
+    return [OBJECTIVES.entries[settings.reward.objective]]
+
+
+REWARD = Stage("reward", "tasks.reward:reward_model", _reward, single_thread=True, named=objective_entry)
 REWARD_ALONE = replace(REWARD, single_thread=False)
 """The same, of a model that no other is trained beside."""
 JOINT_REWARD = Stage(
     "reward",
     "tasks.reward:joint_reward_models",
     lambda s, _: _reward(s, "") | {"labels": list(s.reward_labels)},
+    named=objective_entry,
 )
 HARDNESS = Stage(
     "hardness",
     "tasks.hardness:hardness",
-    lambda s, _: {"hardness": _some(s.hardness, "level"), "models": _encoder(s)},
+    lambda s, _: {"hardness": some(s.hardness, "level"), "models": encoder_identity(s)},
     single_thread=True,
 )
 PANEL = Stage(
     "panel",
     "tasks.reward:panel",
-    lambda s, _: {"models": _policy(s)},
+    lambda s, _: {"models": policy_identity(s)},
     single_thread=True,
 )
 PANEL_REPORT = Stage(
@@ -175,40 +210,24 @@ PANEL_REPORT = Stage(
     "tasks.reward:panel_report",
     lambda s, _: {
         "seed": s.seed,
-        "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
-        "models": _policy(s),
+        "completions": some(s.completions, "heldout_per_category", "max_new_tokens"),
+        "models": policy_identity(s),
     },
     page="tasks.orchestration.pages:show_rewards",
 )
 
 
-def _grpo(settings: Settings, _: str) -> dict[str, Any]:
-    measures = settings.hardness.source == "policy"
-    return {
-        "seed": settings.seed,
-        "grpo": settings.grpo.model_dump(exclude={"checkpoint_every", "alarm", "max_commonest_prefix", "min_entropy"}),
-        "alignment": settings.alignment.model_dump(),
-        "scaling": settings.scaling.model_dump(),
-        "hardness": settings.hardness.model_dump() if measures else {},
-        "completions": _some(settings.completions, "max_new_tokens"),
-        "models": _policy(settings) | (_encoder(settings) if measures else {}),
-    }
-
-
-GRPO = Stage(
-    "grpo",
-    "tasks.alignment:alignment",
-    _grpo,
-    slot="dr-irl-grpo",
-    page="tasks.orchestration.pages:show_scaling",
-)
-TRL_GRPO = replace(GRPO, make="tasks.alignment_trl:align_with_trl")
-"""The same, by TRL's trainer."""
 EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",
-    lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
+    lambda s, model: {
+        "seed": s.seed,
+        "model": model,
+        "evaluation": s.evaluation.model_dump(),
+        "models": policy_identity(s),
+    },
     page="tasks.orchestration.pages:show_refusal",
+    named=sampler_entry,
 )
 REPORT = Stage(
     "report",

@@ -8,14 +8,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
 from dr_irl.language.adapters import POLICY, add_policy_adapter, save_adapter
-from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
 from dr_irl.warm_start import WarmStart
 from dr_irl.warm_start import warm_start as train_warm_start
 from tasks.contents import ADAPTER, read_examples
 from tasks.job import Job
-from tasks.models import base_policy
+from tasks.models import base_policy, sampler_of
 
 
 def warm_start(folder: Path, job: Job) -> None:
@@ -73,7 +72,8 @@ def _own_answers(
     # One token more than is held, so that an answer cut off there is not held to end there.
     limit = options.max_answer_tokens + 1
     with job.progress.stage("own answers", len(chosen) * limit, "tokens") as meter:
-        sampler = CachedPrefixSampler(
+        sampler = sampler_of(
+            settings,
             model,
             tokenizer,
             max_new_tokens=limit,

@@ -149,9 +149,11 @@ class Module:
         return any(isinstance(each, ast.ClassDef) for each in self._statements.get(name, ()))
 
     def is_constant(self, name: str) -> bool:
-        """Tell whether a name stands for a value: no function, no class."""
-        kinds = (*_FUNCTIONS, ast.ClassDef)
-        return self.defines(name) and not any(isinstance(each, kinds) for each in self._statements[name])
+        """Tell whether a name stands for a value: no function, no class, and nothing that a call makes."""
+        kinds = (*_FUNCTIONS, ast.ClassDef, ast.Call)
+        return self.defines(name) and not any(
+            isinstance(each, kinds) for statement in self._statements[name] for each in ast.walk(statement)
+        )
 
     def piece(self, name: str) -> Piece:
         """Read the statements that bind a name; an import counts as what it makes the name stand for."""

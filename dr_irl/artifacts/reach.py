@@ -104,8 +104,9 @@ class Graph:
             yield from self._target(f"{each.target}.{rest}".rstrip("."))
         if first in self._module(home).names:
             yield from self._there(home, chain)
-        elif first in _BESIDE:
-            yield (home if is_package(home) else home.rpartition(".")[0]), DATA
+        elif first in _BESIDE:  # a package's files are its own; a lone module lies among those of others
+            if package := home if is_package(home) else home.rpartition(".")[0]:
+                yield package, DATA
         elif not inside and first not in piece.bound and (first == "__name__" or not hasattr(builtins, first)):
             yield from self._whole(home)
 

@@ -30,8 +30,8 @@ class Code:
         scope = Scope(frozenset(packages), frozenset(left_out), tuple(by_value))
         self._scope, self._plain, self._verbatim = scope, Graph(scope), Graph(scope, verbatim=True)
 
-    def reached(self, location: str) -> dict[str, str]:
-        """Hash what a function `module:name` can reach.
+    def reached(self, *locations: str) -> dict[str, str]:
+        """Hash what functions or classes, each `module:name`, can reach together.
 
         Returns:
             Module, or path of a package's data -> 16 hex digits.
@@ -40,17 +40,26 @@ class Code:
             ModuleNotFoundError: there is no such module.
             AttributeError: the module defines no such function.
         """
-        home, _, name = location.partition(":")
-        if not module(home).defines(name):
-            raise AttributeError(f"cannot fingerprint {location!r}: {home} defines no {name!r}")
-        found = self._plain.reachable((home, name))
+        roots = [_root(location) for location in locations]
+        found = self._reachable(self._plain, roots)
         if any(_REFLECTIVE & (piece.uses | piece.attributes | piece.strings) for piece in found.values()):
-            found = self._verbatim.reachable((home, name))
+            found = self._reachable(self._verbatim, roots)
         return dict(sorted((_hashes_of_code(found) | self._hashes_of_data(found)).items()))
+
+    @staticmethod
+    def _reachable(graph: Graph, roots: Collection[Node]) -> dict[Node, Piece]:
+        return {node: piece for root in roots for node, piece in graph.reachable(root).items()}
 
     def _hashes_of_data(self, found: Mapping[Node, Piece]) -> dict[str, str]:
         files = [files for home, name in found if name == DATA for files in data_files(home).items()]
         return {name: _hash(path.read_bytes()) for name, path in files if not self._scope.is_left_out(name, "/")}
+
+
+def _root(location: str) -> Node:
+    home, _, name = location.partition(":")
+    if not module(home).defines(name):
+        raise AttributeError(f"cannot fingerprint {location!r}: {home} defines no {name!r}")
+    return home, name
 
 
 def _hashes_of_code(found: Mapping[Node, Piece]) -> dict[str, str]:

@@ -34,6 +34,23 @@ class Sampler(Protocol):
         ...
 
 
+class MakeSampler(Protocol):
+    """What makes a sampler of a model: a class as `CachedPrefixSampler`, or a function."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        rows_at_once: int,
+        report: Callable[[int], object],
+    ) -> Sampler:
+        """Sample from `model`; `temperature` 0 is greedy; `report` hears how many tokens each batch produced."""
+        ...
+
+
 class CachedPrefixSampler:
     """Runs what all prompts share once and each prompt once, repeats caches per completion, drops finished rows."""
 

@@ -69,17 +69,17 @@ _LOSSES = {
     "ml_irl": Formula(
         "Loss, maximum-likelihood inverse RL",
         "−log [ exp(R(x, y)/β) / (exp(R(x, y)/β) + Σₖ wₖ exp(R(x, oₖ)/β)) ], mean over prompts",
-        ("dr_irl.reward.objective.ml_irl_loss",),
+        ("dr_irl.reward.losses.ml_irl_loss",),
     ),
     "pairwise": Formula(
         "Loss, each pair on its own",
         "−log s((R(x, y) − R(x, oₖ)) / β), mean over prompts and answers; s is the logistic function",
-        ("dr_irl.reward.objective.pairwise_loss",),
+        ("dr_irl.reward.losses.pairwise_loss",),
     ),
     "minimax": Formula(
         "Loss, minimax",
         "mean R(x, o) − mean R(x, y) + penalty · (mean R(x, y)² + mean R(x, o)²)",
-        ("dr_irl.reward.objective.minimax_loss",),
+        ("dr_irl.reward.losses.minimax_loss",),
     ),
 }
 _DRAWING_ANEW = Formula(

@@ -23,8 +23,8 @@ from dr_irl.checkpoint import (
     training_snapshot,
 )
 from dr_irl.errors import DataError, DivergenceError
+from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import Prepared, RewardBackbone
-from dr_irl.reward.objective import Objective
 from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.resample import resample

@@ -53,8 +53,9 @@ def compare(
     from dr_irl.results.statistics import rate
     from flows.commands.scoring import fetch
     from flows.record import load_run, run_ids
-    from tasks.contents import ANSWERS
+    from tasks.contents import ALIGNED, ANSWERS
     from tasks.orchestration.opening import look_into
+    from tasks.stages import EVALUATION
 
     opened = look_into(store)
     records = [load_run(opened, run_id) for run_id in (before, after)]
@@ -62,7 +63,7 @@ def compare(
         others = [run_id for run_id in run_ids(opened) if run_id != records[0].run_id]
         listed = f"name another: {', '.join(others[-5:])}" if others else "the store has no other run yet"
         raise UserError(f"run {records[0].run_id!r} would be compared with itself; {listed}")
-    old, new = (Answer.read(fetch(opened, record, "evaluation/aligned") / ANSWERS) for record in records)
+    old, new = (Answer.read(fetch(opened, record, EVALUATION.path(ALIGNED)) / ANSWERS) for record in records)
     table = Table("prompts", "refused before", "refused after", "became refused", "became answered", "p (McNemar)")
     for suite in SUITES:
         sides = [[answer for answer in answers if answer.suite == suite] for answers in (old, new)]

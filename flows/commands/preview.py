@@ -2,11 +2,13 @@
 
 from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.config import Settings
+from tasks.contents import CHAMPION, MODELS, WARM_STARTED, model_title
+from tasks.trainers import trainer_of, warm_starts
 
 
 def preview(settings: Settings, store: str) -> str:
     """Say what a run with these settings does, a line per stage."""
-    grpo, reward = settings.grpo, settings.reward
+    trainer, reward = trainer_of(settings), settings.reward
     rows = settings.balance.rows_per_category
     rounds = f"{reward.rounds} rounds of " if reward.rounds > 1 else ""
     baseline = ", one more on all" if reward.single_baseline else ""
@@ -26,10 +28,8 @@ def preview(settings: Settings, store: str) -> str:
         f"objective {reward.objective}, LoRA r {reward.lora_rank} on the top {reward.adapted_layers} of {reward.depth} "
         f"layers{baseline}",
         f"6 hardness             level {settings.hardness.level}",
-        f"7 GRPO                 {grpo.steps} steps x {grpo.prompts_per_step} prompts x {grpo.group_size} completions, "
-        f"{grpo.benign_ratio:.0%} benign, learning rate {grpo.learning_rate:g}, KL {grpo.kl_weight:g}",
-        f"  scaling              {settings.scaling.combine}, kappa {settings.scaling.kappa:g}, reference "
-        f"{settings.scaling.reference}, tau {settings.scaling.tau}",
+        f"7 {trainer.preview(settings)}",
+        *([_scaling(settings)] if trainer.rewards else []),
         f"8 evaluation           {', '.join(_evaluated(settings))}",
         "9 report               report.html",
     ]
@@ -43,7 +43,14 @@ def _start(settings: Settings) -> str:
     return f"warm start           {steps} steps" + ("" if steps else " (off)")
 
 
+def _scaling(settings: Settings) -> str:
+    scaling = settings.scaling
+    return (
+        f"  scaling              {scaling.combine}, kappa {scaling.kappa:g}, reference {scaling.reference}, "
+        f"tau {scaling.tau}"
+    )
+
+
 def _evaluated(settings: Settings) -> list[str]:
-    warm = ["warm start"] if settings.warm_start.steps and settings.models.start == "base" else []
-    champion = ["champion"] if settings.models.champion else []
-    return ["unaligned", *warm, *champion, "aligned"]
+    absent = {WARM_STARTED: not warm_starts(settings), CHAMPION: not settings.models.champion}
+    return [model_title(model) for model in MODELS if not absent.get(model)]

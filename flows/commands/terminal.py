@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ from dr_irl.results.wording import show_rate
 from flows.commands.scoring import fetch
 from flows.plan import Planned, reasons
 from flows.record import RunRecord, load_run
-from tasks.contents import ADAPTER, MODELS, REPORT, read_examples, read_summary
+from tasks.contents import ADAPTER, ALIGNED, MODELS, REPORT, UNALIGNED, read_examples, read_summary
 from tasks.orchestration.opening import look_into
+from tasks.stages import EVALUATION
+from tasks.trainers import trained_by
 
 if TYPE_CHECKING:
-    from dr_irl.language.sampling import CachedPrefixSampler
+    from dr_irl.language.sampling import Sampler
     from dr_irl.reward.panel import RewardPanel
     from dr_irl.reward.rerank import Reranked
 
@@ -45,7 +48,7 @@ def print_result(store: Store, record: RunRecord, output: str | None) -> None:
 
 def print_evaluations(store: Store, artifacts: Mapping[str, ArtifactRef]) -> None:
     """Print refusal by category, over-refusal and usefulness of every model that was evaluated."""
-    found = [artifacts[f"evaluation/{name}"] for name in MODELS if f"evaluation/{name}" in artifacts]
+    found = [artifacts[node] for node in map(EVALUATION.path, MODELS) if node in artifacts]
     Console(highlight=False).print(result_table([read_summary(store.fetch(ref)) for ref in found]))
 
 
@@ -105,27 +108,26 @@ def chat_with(
     """
     store = look_into(store_uri)
     record = load_run(store, run_id)
-    adapter = fetch(store, record, "grpo") / ADAPTER
+    adapter = fetch(store, record, trained_by(record.settings)) / ADAPTER
 
     import torch  # seconds of imports, which a wrong name of a run should not cost
 
-    from dr_irl.language.sampling import CachedPrefixSampler
-    from tasks.models import merged_policy
+    from tasks.models import merged_policy, sampler_of
 
     panel = _load_panel(store, record, best) if best else None
+    models = {name: merged_policy(record.settings, folder) for name, folder in ((UNALIGNED, None), (ALIGNED, adapter))}
     samplers = {
-        name: CachedPrefixSampler(
-            *merged_policy(record.settings, folder), max_new_tokens=max_new_tokens, temperature=0.0
-        )
-        for name, folder in (("unaligned", None), ("aligned", adapter))
+        name: sampler_of(record.settings, *model, max_new_tokens=max_new_tokens, temperature=0.0)
+        for name, model in models.items()
     }
-    choose = _chooser(store, record, best, samplers["aligned"], panel) if best and panel else None
+    several = partial(sampler_of, record.settings, *models[ALIGNED], max_new_tokens=max_new_tokens)
+    choose = _chooser(store, record, best, several(temperature=best.temperature), panel) if best and panel else None
     console = Console(highlight=False)
     for number, prompt in enumerate(prompts, start=1):
         chosen, note = choose(prompt, number) if choose else (None, None)
         answers = {
             name: chosen
-            if name == "aligned" and chosen is not None
+            if name == ALIGNED and chosen is not None
             else sampler.sample([prompt], per_prompt=1, generator=torch.Generator())[0][0].text
             for name, sampler in samplers.items()
         }
@@ -157,16 +159,12 @@ def _load_panel(store: Store, record: RunRecord, best: BestOf) -> "RewardPanel":
 
 
 def _chooser(
-    store: Store, record: RunRecord, best: BestOf, greedy: "CachedPrefixSampler", panel: "RewardPanel"
+    store: Store, record: RunRecord, best: BestOf, sampler: "Sampler", panel: "RewardPanel"
 ) -> Callable[[str, int], tuple[str | None, str]]:
     """Make what answers a prompt with its number: the best answer, None where no model can choose, and a line on it."""
-    from dr_irl.language.sampling import CachedPrefixSampler
     from dr_irl.reward.rerank import Reranker
     from dr_irl.seeding import torch_generator
 
-    sampler = CachedPrefixSampler(
-        greedy.model, greedy.tokenizer, max_new_tokens=greedy.max_new_tokens, temperature=best.temperature
-    )
     reranker = Reranker(sampler, panel, count=best.count)
     route = _router(store, record) if best.category is None else None
 

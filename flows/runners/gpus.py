@@ -4,6 +4,7 @@ import torch
 
 from dr_irl.config import Settings
 from dr_irl.errors import UserError
+from tasks.trainers import trainer_of
 
 _WITHOUT_MODELS = frozenset({"sources", "champion", "report"})
 
@@ -12,7 +13,8 @@ def gpus_needed(stage: str, settings: Settings) -> int:
     """Return how many GPUs a stage takes: none where no model is loaded, one per process that trains."""
     if not settings.models.device.startswith("cuda") or stage in _WITHOUT_MODELS:
         return 0
-    return settings.alignment.num_processes if stage == "grpo" else 1
+    trainer = trainer_of(settings)
+    return trainer.processes(settings) if stage == trainer.stage.name else 1
 
 
 def check_gpus_here(wanted: int) -> None:

@@ -153,11 +153,6 @@ def test_one_reward_model_for_all_has_to_be_trained() -> None:
         load_settings("demo", {"grpo.reward_models": "single", "reward.single_baseline": False})
 
 
-def test_native_loop_is_one_process() -> None:
-    with pytest.raises(SettingsError, match=r"num_processes = 2 needs engine = trl"):
-        load_settings("demo", {"alignment.num_processes": 2})
-
-
 @pytest.mark.parametrize(("path", "value"), [("grpo.group_size", 1), ("grpo.loss_type", "ppo"), ("grpo.alarm", "on")])
 def test_setting_of_the_loop_out_of_range_is_refused(path: str, value: object) -> None:
     with pytest.raises(SettingsError, match=path):

@@ -28,7 +28,7 @@ def test_every_node_comes_after_what_it_reads_and_waits_for(dag: Dag) -> None:
 
 
 def test_the_report_reads_everything(dag: Dag) -> None:
-    assert set(dag["report"].inputs) == set(dag) - {"report"}
+    assert set(dag["report"].inputs.values()) == set(dag) - {"report"}
 
 
 def test_there_is_a_reward_model_for_every_category_and_the_guard(dag: Dag) -> None:
@@ -80,9 +80,31 @@ def test_one_model_rewards_the_policy_where_that_is_asked() -> None:
 
 def test_grpo_is_the_same_node_whoever_trains() -> None:
     plain = {"hardness.source": "reference", "grpo.top_up": 0}  # what TRL can do
-    dags = [build_dag(load_settings("smoke", plain | {"alignment.engine": engine})) for engine in ("native", "trl")]
+    names = ("grpo", "grpo-trl")
+    dags = [build_dag(load_settings("smoke", plain | {"alignment.trainer": trainer})) for trainer in names]
     assert dags[0]["grpo"].inputs == dags[1]["grpo"].inputs
     assert dags[0]["grpo"].stage.make != dags[1]["grpo"].stage.make
+
+
+def test_a_trainer_that_needs_no_rewards_reads_the_demonstrations_alone_and_has_no_warm_start() -> None:
+    dag = build_dag(load_settings("smoke", {"alignment.trainer": "sft"}))
+    assert dag["sft"].inputs == {"balance": "balance"}
+    assert dag["evaluation/aligned"].inputs["adapter"] == dag["report"].inputs["trained"] == "sft"
+    assert [name for name in dag if name in ("grpo", "warm-start", "evaluation/warm-start")] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"alignment.trainer": "dpo"}, "there is no trainer 'dpo'; there are grpo, grpo-trl, sft"),
+        ({"alignment.num_processes": 2}, "trainer = grpo cannot honour num_processes = 2: it is one process"),
+        ({"alignment.trainer": "sft", "warm_start.steps": 0}, "trainer = sft cannot honour warm_start.steps = 0"),
+        ({"alignment.trainer": "grpo-trl", "grpo.top_up": 1}, "trainer = grpo-trl cannot honour grpo.top_up = 1"),
+    ],
+)
+def test_what_a_trainer_cannot_do_is_said_before_the_first_stage(overrides: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        build_dag(load_settings("smoke", overrides))
 
 
 def test_without_ordinary_prompts_there_is_no_guard() -> None:

@@ -97,7 +97,7 @@ def test_a_changed_input_is_named_with_both_fingerprints(store: Store) -> None:
 def test_changed_code_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = dict(stages.code_of("tasks.report:report")) | {"dr_irl.reward.readings": "0123456789abcdef"}
     unchanged = stages.code_of
-    monkeypatch.setattr(stages, "code_of", lambda make: changed if "report:" in make else unchanged(make))
+    monkeypatch.setattr(stages, "code_of", lambda *entries: changed if "report:" in entries[0] else unchanged(*entries))
     [reason] = why(store, settings_with(), "report")
     assert re.fullmatch(r"code dr_irl\.reward\.readings: [0-9a-f]{8} -> 01234567", reason)
 

@@ -25,7 +25,7 @@ from tasks.job import Inputs, Job
 
 LABELS = ("insult", "crimes", BENIGN)
 FOR_TRL = {
-    "alignment.engine": "trl",
+    "alignment.trainer": "grpo-trl",
     "hardness.source": "reference",
     "grpo.top_up": 0,
     "grpo.minibatches": 1,
@@ -218,5 +218,5 @@ def test_a_stopped_run_leaves_no_process(inputs: Path, tmp_path: Path, monkeypat
     ("device", "launcher"), [("cpu", "torch.distributed.run"), ("cuda", "accelerate.commands.launch")]
 )
 def test_processes_are_started_by_the_launcher_of_their_device(device: str, launcher: str) -> None:
-    settings = load_settings("smoke", FOR_TRL | {"models.device": device, "alignment.engine": "trl"})
+    settings = load_settings("smoke", FOR_TRL | {"models.device": device, "alignment.trainer": "grpo-trl"})
     assert launch_command(settings, Path("job.json"))[2] == launcher

@@ -13,11 +13,18 @@ import pytest
 from dr_irl.artifacts import modules
 from dr_irl.artifacts.modules import EFFECTS, module, source_text, submodules
 from dr_irl.artifacts.syntax import is_text
+from dr_irl.profile import load_settings
 from tasks import plumbing, stages
 from tasks.stages import Stage, code_of
+from tasks.trainers import TRAINERS
 
-MAKERS = {stage.make: stage.name for stage in vars(stages).values() if isinstance(stage, Stage)}
-TRL = stages.TRL_GRPO.make
+TRAINED = [trainer.stage for trainer in TRAINERS.values()]
+STAGES = [*(stage for stage in vars(stages).values() if isinstance(stage, Stage)), *TRAINED]
+SMOKE = load_settings("smoke")
+NAMED = {stage.make: tuple(stage.named(SMOKE)) for stage in STAGES}
+"""Maker -> what its stage looks up by names in the settings."""
+MAKERS = {stage.make: stage.name for stage in reversed(STAGES)}
+GRPO, TRL = TRAINERS["grpo"].stage.make, TRAINERS["grpo-trl"].stage.make
 OURS = [name for package in ("dr_irl", "tasks") for name in submodules(package)]
 ROOT = Path(__file__).parents[2]
 Codes = dict[str, Mapping[str, str]]
@@ -35,7 +42,7 @@ def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Codes]]:
     def read(texts: Mapping[str, str]) -> Codes:
         monkeypatch.setattr(modules, "source_text", lambda name: texts.get(name) or source_text(name))
         forget()
-        return {make: code_of(make) for make in MAKERS}
+        return {make: code_of(make, *NAMED[make]) for make in MAKERS}
 
     yield read
     forget()
@@ -43,7 +50,7 @@ def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Codes]]:
 
 @pytest.fixture(scope="module")
 def before() -> Codes:
-    return {make: code_of(make) for make in MAKERS}
+    return {make: code_of(make, *NAMED[make]) for make in MAKERS}
 
 
 Read = Callable[..., Codes]
@@ -158,7 +165,7 @@ def test_whatever_runs_in_the_other_forms_of_stages_counts(
         "demonstrations__generator": "policy",
         "models__champion": str(champion),
         "reward__training": "joint",
-        "alignment__engine": "trl",
+        "alignment__trainer": "grpo-trl",
         "hardness__source": "reference",
         "grpo__reward_models": "single",
         "grpo__top_up": 0,
@@ -261,7 +268,7 @@ def test_what_settings_work_out_counts_where_it_is_asked_for(before: Codes, code
     by_name = {
         stages.PANEL.make,
         stages.PANEL_REPORT.make,
-        stages.GRPO.make,
+        GRPO,
         TRL,
     }  # take attributes by names in a variable
     assert rebuilt(before, codes({"dr_irl.config": text})) == asking | by_name

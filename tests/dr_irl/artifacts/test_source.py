@@ -292,6 +292,21 @@ def test_data_of_a_package_that_is_reached_count(package: Package, data: Path, o
     assert {name for name in after if before[name] != after[name]} == {"ours/shown/page.jinja"}
 
 
+def test_files_beside_a_lone_module_are_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alone.py").write_text("def make():\n    return open(__file__)\n")
+    (tmp_path / "others.txt").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert set(Code({"alone"}).reached("alone:make")) == {"alone"}
+
+
+def test_functions_reach_together_what_each_of_them_does(package: Package) -> None:
+    package({})
+    code = Code({"ours"})
+    together = code.reached("ours.stages:make", "ours.stages:other")
+    assert set(together) == {*code.reached("ours.stages:make"), *code.reached("ours.stages:other")}
+    assert together["ours.stages"] != code.reached("ours.stages:make")["ours.stages"]
+
+
 def test_data_that_are_left_out_do_not_count(package: Package, tmp_path: Path, data: Path) -> None:
     (tmp_path / "ours" / "seed" / "rows.jsonl").write_text("{}")
     assert "ours/seed/rows.jsonl" not in package({STAGES: with_body("return files('ours')")})

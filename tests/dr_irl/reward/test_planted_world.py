@@ -11,8 +11,8 @@ import torch
 from scipy.stats import permutation_test, spearmanr
 
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
+from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
-from dr_irl.reward.objective import Objective
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.train import RewardFit, train_reward_model
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_irl.reward.objective import ml_irl_loss
+from dr_irl.reward.losses import ml_irl_loss
 from dr_irl.reward.resample import resample
 
 BETA = 0.7

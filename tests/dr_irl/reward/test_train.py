@@ -13,8 +13,8 @@ from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
+from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
-from dr_irl.reward.objective import Objective
 from dr_irl.reward.outcome import Calibration, Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model, warm_up_then_decay

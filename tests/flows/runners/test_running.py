@@ -248,7 +248,7 @@ def test_no_stage_takes_a_gpu_where_the_settings_name_none() -> None:
 
 
 def test_grpo_takes_a_gpu_for_each_process_that_trains() -> None:
-    by_trl = {"alignment.engine": "trl", "grpo.top_up": 0, "hardness.source": "reference"}
+    by_trl = {"alignment.trainer": "grpo-trl", "grpo.top_up": 0, "hardness.source": "reference"}
     settings = on_gpu(**by_trl, **{"alignment.num_processes": 2})
     assert gpus_needed("grpo", settings) == 2
 

@@ -11,6 +11,7 @@ from dr_irl.errors import SettingsError
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.profile import load_settings
 from dr_irl.seeding import torch_generator
+from tasks.trainers.grpo_trl import GRPO_TRL
 from tasks.trl.job import TrlJob, rows_at_once, scheduled_rows, trl_arguments, updates_per_step
 
 PROMPTS = [
@@ -20,7 +21,7 @@ PROMPTS = [
 ]
 
 
-FOR_TRL = {"alignment.engine": "trl", "hardness.source": "reference", "grpo.top_up": 0, "grpo.minibatches": 1}
+FOR_TRL = {"alignment.trainer": "grpo-trl", "hardness.source": "reference", "grpo.top_up": 0, "grpo.minibatches": 1}
 
 
 def settings(**changes: Any) -> Settings:
@@ -45,16 +46,16 @@ def arguments(**changes: Any) -> dict[str, Any]:
 )
 def test_settings_that_trl_cannot_honour_are_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        settings(**change)
+        GRPO_TRL.check(settings(**change))
 
 
 def test_all_problems_are_said_at_once() -> None:
     with pytest.raises(SettingsError, match="advantage_spread.*; nor grpo.top_up"):
-        settings(grpo__advantage_spread="batch", grpo__top_up=1)
+        GRPO_TRL.check(settings(grpo__advantage_spread="batch", grpo__top_up=1))
 
 
 def test_settings_that_mean_the_same_are_accepted() -> None:
-    assert settings().alignment.engine == "trl"
+    GRPO_TRL.check(settings())
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

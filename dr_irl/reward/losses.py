@@ -4,13 +4,15 @@ Notation: R(x, y) reward of the demonstration, R(x, o_k) of the k-th completion 
 beta the temperature of the soft-optimal policy pi(o|x) ~ pi_ref(o|x) exp(R(x, o) / beta).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
+
+from dr_irl.reward.objectives import OBJECTIVES
 
 
 def ml_irl_loss(
@@ -56,7 +58,8 @@ def minimax_loss(
 class Objective:
     """Which loss, with its constants."""
 
-    name: Literal["ml_irl", "pairwise", "minimax"]
+    name: str
+    """One of `dr_irl.reward.objectives.OBJECTIVES`."""
     beta: float
     minimax_penalty: float
 
@@ -66,11 +69,44 @@ class Objective:
         completions: Float[Tensor, "prompts n"],
         log_weights: Float[Tensor, "prompts n"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Compute the named loss; only `ml_irl` has a partition function, so only there weights count."""
-        match self.name:
-            case "ml_irl":
-                return ml_irl_loss(demonstration, completions, beta=self.beta, log_weights=log_weights)
-            case "pairwise":
-                return pairwise_loss(demonstration, completions, beta=self.beta)
-            case "minimax":
-                return minimax_loss(demonstration, completions, penalty=self.minimax_penalty)
+        """Compute the named loss."""
+        return OBJECTIVES[self.name](demonstration, completions, log_weights, self)
+
+
+RewardLoss = Callable[
+    [Float[Tensor, " prompts"], Float[Tensor, "prompts n"], Float[Tensor, "prompts n"] | None, Objective],
+    Float[Tensor, ""],
+]
+"""(R(x, y), R(x, o_k), log w_k, the constants) -> the loss of a batch; what `OBJECTIVES` holds."""
+
+
+def ml_irl(
+    demonstration: Float[Tensor, " prompts"],
+    completions: Float[Tensor, "prompts n"],
+    log_weights: Float[Tensor, "prompts n"] | None,
+    constants: Objective,
+) -> Float[Tensor, ""]:
+    """`ml_irl_loss` at these constants."""
+    return ml_irl_loss(demonstration, completions, beta=constants.beta, log_weights=log_weights)
+
+
+def pairwise(
+    demonstration: Float[Tensor, " prompts"],
+    completions: Float[Tensor, "prompts n"],
+    log_weights: Float[Tensor, "prompts n"] | None,
+    constants: Objective,
+) -> Float[Tensor, ""]:
+    """`pairwise_loss` at these constants; without a partition function no weights count."""
+    del log_weights
+    return pairwise_loss(demonstration, completions, beta=constants.beta)
+
+
+def minimax(
+    demonstration: Float[Tensor, " prompts"],
+    completions: Float[Tensor, "prompts n"],
+    log_weights: Float[Tensor, "prompts n"] | None,
+    constants: Objective,
+) -> Float[Tensor, ""]:
+    """`minimax_loss` at these constants; without a partition function no weights count."""
+    del log_weights
+    return minimax_loss(demonstration, completions, penalty=constants.minimax_penalty)

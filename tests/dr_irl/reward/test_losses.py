@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from dr_irl.reward.objective import minimax_loss, ml_irl_loss, pairwise_loss
+from dr_irl.reward.losses import minimax_loss, ml_irl_loss, pairwise_loss
 
 DEMONSTRATION = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64)
 COMPLETIONS = torch.tensor([[0.1, 1.0], [-2.0, 0.5], [2.5, 1.5]], dtype=torch.float64)
