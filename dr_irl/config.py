@@ -5,9 +5,10 @@ Only `tasks/` and `flows/` read these classes; the method's functions take plain
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
 from dr_irl.promotion.bounds import Bounds
 from dr_irl.scaling.options import ScalingRule
@@ -148,6 +149,9 @@ class Settings(Section):
     """The one seed; every generator is derived from it by name."""
     threads: PositiveInt = 2
     """CPU threads of torch in the stages that run alone."""
+    judge: str = "wording"
+    """Which judge says whether an answer refuses: where demonstrations are checked, in what training logs, in the
+    evaluation. One of `dr_irl/evaluation/judges/`, or of another package (`docs/extend.md`)."""
     models: ModelSettings
     sources: SourceSettings = SourceSettings()
     route: RouteSettings = RouteSettings()
@@ -163,6 +167,11 @@ class Settings(Section):
     evaluation: EvaluationSettings
     promotion: Bounds = Bounds()
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("judge")
+    @classmethod
+    def _judge_is_there(cls, name: str) -> str:
+        return JUDGES.check(name)
 
     @model_validator(mode="after")
     def _single_is_trained(self) -> "Settings":

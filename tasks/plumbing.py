@@ -10,6 +10,7 @@ LEFT_OUT: Mapping[str, str] = {
     "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
     "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
     "dr_irl.progress": "who hears of progress",
+    "dr_irl.registry": "how names are looked up; in the settings of a stage its names count, with their code",
     "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.checkpoint",
     "tasks.orchestration": "when a stage is built, stopped and shown; its settings and inputs count themselves",
 }

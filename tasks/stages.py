@@ -18,7 +18,10 @@ from dr_irl.artifacts.source import Code
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
+from dr_irl.errors import SettingsError
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.resolve import model_identity
+from dr_irl.registry import Registry
 from tasks.plumbing import BY_VALUE, LEFT_OUT
 
 Reads = Callable[[Settings, str], Mapping[str, Any]]
@@ -70,6 +73,26 @@ def _code(packages: frozenset[str]) -> Code:
     return Code(packages, left_out=LEFT_OUT, by_value=BY_VALUE)
 
 
+def named(registry: Registry[Any], name: str) -> dict[str, Any]:
+    """Return a name that a stage looks up when it runs, and the code behind it, which no import of the stage tells of.
+
+    Raises:
+        SettingsError: there is no such code.
+    """
+    entry = registry.entries[name]
+    try:
+        return {"name": name, "code": code_of(entry)}
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SettingsError(
+            f"{registry.kind} {name!r} is {entry}, but there is no such definition: {error}; name the module that "
+            "defines it, and what it calls it"
+        ) from error
+
+
+def _judge(settings: Settings) -> dict[str, Any]:
+    return named(JUDGES, settings.judge)
+
+
 def _policy(settings: Settings) -> dict[str, Any]:
     models = settings.models
     return {
@@ -113,6 +136,7 @@ BALANCE = Stage(
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
         "models": _policy(s) if s.demonstrations.generator == "policy" else {},
+        "judge": _judge(s) if s.demonstrations.generator == "policy" else {},
     },
     page="tasks.orchestration.pages:show_balance",
 )
@@ -146,6 +170,7 @@ def _reward(settings: Settings, category: str) -> dict[str, Any]:
         "category": category,
         "reward": settings.reward.model_dump(exclude={"checkpoint_every", "training", "single_baseline"}),
         "completions": _some(settings.completions, "max_new_tokens"),
+        "judge": _judge(settings),
         "models": _policy(settings),
     }
 
@@ -176,6 +201,7 @@ PANEL_REPORT = Stage(
     lambda s, _: {
         "seed": s.seed,
         "completions": _some(s.completions, "heldout_per_category", "max_new_tokens"),
+        "judge": _judge(s),
         "models": _policy(s),
     },
     page="tasks.orchestration.pages:show_rewards",
@@ -191,6 +217,7 @@ def _grpo(settings: Settings, _: str) -> dict[str, Any]:
         "scaling": settings.scaling.model_dump(),
         "hardness": settings.hardness.model_dump() if measures else {},
         "completions": _some(settings.completions, "max_new_tokens"),
+        "judge": _judge(settings),
         "models": _policy(settings) | (_encoder(settings) if measures else {}),
     }
 
@@ -207,7 +234,13 @@ TRL_GRPO = replace(GRPO, make="tasks.alignment_trl:align_with_trl")
 EVALUATION = Stage(
     "evaluation",
     "tasks.evaluation:evaluation",
-    lambda s, model: {"seed": s.seed, "model": model, "evaluation": s.evaluation.model_dump(), "models": _policy(s)},
+    lambda s, model: {
+        "seed": s.seed,
+        "model": model,
+        "evaluation": s.evaluation.model_dump(),
+        "judge": _judge(s),
+        "models": _policy(s),
+    },
     page="tasks.orchestration.pages:show_refusal",
 )
 REPORT = Stage(
