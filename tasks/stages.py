@@ -7,7 +7,7 @@ import functools
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +16,7 @@ from dr_irl.artifacts.fingerprint import fingerprint_of
 from dr_irl.artifacts.manifest import ArtifactRef
 from dr_irl.artifacts.source import Code
 from dr_irl.artifacts.store import Identity
+from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, harm_category
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.errors import SettingsError
@@ -93,6 +94,11 @@ def _judge(settings: Settings) -> dict[str, Any]:
     return named(JUDGES, settings.judge)
 
 
+def _categories() -> list[dict[str, str]]:
+    """Return the table of harm categories; a row of another package is no code of ours."""
+    return [asdict(harm_category(name)) for name in HARM_CATEGORIES]
+
+
 def _policy(settings: Settings) -> dict[str, Any]:
     models = settings.models
     return {
@@ -119,6 +125,7 @@ SOURCES = Stage(
     "sources",
     "tasks.demonstrations:sources",
     lambda s, _: {
+        "labels": list(ALL_LABELS),
         "sources": s.sources.model_dump(),
         "contents": source_identity([*s.sources.files, *s.sources.evaluation_files]),
     },
@@ -136,7 +143,7 @@ BALANCE = Stage(
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
         "models": _policy(s) if s.demonstrations.generator == "policy" else {},
-        "judge": _judge(s) if s.demonstrations.generator == "policy" else {},
+        **({"judge": _judge(s), "categories": _categories()} if s.demonstrations.generator == "policy" else {}),
     },
     page="tasks.orchestration.pages:show_balance",
 )
@@ -246,9 +253,12 @@ EVALUATION = Stage(
 REPORT = Stage(
     "report",
     "tasks.report:report",
-    lambda s, _: s.model_dump(
-        exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
-        | {"limits": True, "promotion": True}
+    lambda s, _: (
+        s.model_dump(
+            exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
+            | {"limits": True, "promotion": True}
+        )
+        | {"categories": _categories()}
     ),
     page="tasks.orchestration.pages:show_report",
 )

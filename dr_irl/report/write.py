@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES, colours
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report import plots
 from dr_irl.report.data import ReportData
@@ -112,6 +112,7 @@ def render_report(data: ReportData) -> str:
     return environment.get_template("report.html.jinja").render(
         data=data,
         models=models,
+        label_colours=[(plots.category_colour(label), *colours(label)) for label in ALL_LABELS],
         model_colours={model.summary.name: model.colour for model in models},
         refusal_categories=_in_order(name for model in data.models for name in model.refusal),
         balance_categories=list(dict.fromkeys([*data.balance.before, *data.balance.after])),
