@@ -112,7 +112,8 @@ def render_report(data: ReportData) -> str:
     return environment.get_template("report.html.jinja").render(
         data=data,
         models=models,
-        label_colours=[(plots.category_colour(label), *colours(label)) for label in ALL_LABELS],
+        light_colours=_style(0),
+        dark_colours=_style(1),
         model_colours={model.summary.name: model.colour for model in models},
         refusal_categories=_in_order(name for model in data.models for name in model.refusal),
         balance_categories=list(dict.fromkeys([*data.balance.before, *data.balance.after])),
@@ -129,6 +130,11 @@ def render_report(data: ReportData) -> str:
         settings=flatten(data.settings),
         machine=_machine(data.environment),
     )
+
+
+def _style(page: int) -> str:
+    """Set the variables that the labels are drawn in, on a light page (0) or a dark one (1)."""
+    return " ".join(f"--{plots.category_colour(label)}: {colours(label)[page]};" for label in ALL_LABELS)
 
 
 def present_models(models: Sequence[ModelSummary]) -> list[Model]:
