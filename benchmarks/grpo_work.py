@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from dr_irl.alignment import Alignment
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.config import Settings
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.chat import preamble_length, prompt_ids, response_ids
 from dr_irl.language.load import load_tokenizer
@@ -165,7 +165,7 @@ class Native:
             self.prompts,
             self.sampler,
             refresh_sampler=lambda: merge_adapter_into(self.sampled, self.policy),
-            judge=refusal_by_wording,
+            judge=JUDGES[self.settings.judge],
             report=lambda _: None,
         )
         return {r.name.removeprefix("seconds_"): r.value for r in state.logged if r.name.startswith("seconds_")}

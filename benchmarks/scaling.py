@@ -35,7 +35,7 @@ from dr_irl.alignment import Alignment
 from dr_irl.artifacts import Store
 from dr_irl.checkpoint import Snapshot
 from dr_irl.config import Settings
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.run import answer_prompts, perplexity
 from dr_irl.evaluation.suites import HARMFUL, ORDINARY, evaluation_prompts, suite_of
 from dr_irl.language.adapters import merge_adapter_into, share_weights
@@ -145,7 +145,7 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
     def measure() -> dict[str, Any]:
         merge_adapter_into(sampled, policy)
         answers = answer_prompts(
-            sampler(0.0, settings.evaluation.max_new_tokens, lambda _: None), examples, refusal_by_wording
+            sampler(0.0, settings.evaluation.max_new_tokens, lambda _: None), examples, JUDGES[settings.judge]
         )
         refused = {suite: "" for suite in dict.fromkeys(a.suite for a in answers)}
         for answer in answers:
@@ -158,7 +158,7 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
         training_prompts(inputs),
         sampler(settings.grpo.temperature, settings.completions.max_new_tokens, count),
         refresh_sampler=lambda: merge_adapter_into(sampled, policy),
-        judge=refusal_by_wording,
+        judge=JUDGES[settings.judge],
         report=lambda readings: print(readings, file=sys.stderr, flush=True),
         checkpoints=milestones,
     )

@@ -26,7 +26,7 @@ import torch
 from dr_irl.artifacts import Store
 from dr_irl.categories import BENIGN
 from dr_irl.demonstrations.dedupe import drop_overlaps
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.records import Example
 from dr_irl.results.statistics import rate
@@ -92,7 +92,8 @@ def refused(
     for name, rows in prompts.items():
         texts = [row["prompt"] for row in rows]
         samples = sampler.sample(texts, per_prompt=1, generator=torch_generator(0, "greedy"))
-        flags = [refusal_by_wording(sample.text) for (sample,) in samples]
+        judge = JUDGES[record.settings.judge]
+        flags = [judge(text, sample.text) for text, (sample,) in zip(texts, samples, strict=True)]
         found[name] = asdict(rate(flags))
         labels = sorted({row["harm_category"] for row in rows} - {None})
         if SETS[name].refuse and labels:

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from dr_irl.categories import BENIGN
 from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot, restore_training, training_snapshot
 from dr_irl.errors import CollapseError, DivergenceError
+from dr_irl.evaluation.judges import Judge
 from dr_irl.language.sampling import Sample, Sampler
 from dr_irl.policy.advantages import Spread, group_advantages, zero_variance
 from dr_irl.policy.alarms import AlarmRule, collapse_signs
@@ -89,7 +90,7 @@ class Alignment:
         sampler: Sampler,
         *,
         refresh_sampler: Callable[[], None],
-        judge: Callable[[str], bool | None],
+        judge: Judge,
         report: Callable[[dict[str, float]], object],
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> LoopState:
@@ -137,7 +138,7 @@ class Alignment:
         prompts: Sequence[TrainingPrompt],
         chosen: Sequence[int],
         sampler: Sampler,
-        judge: Callable[[str], bool | None],
+        judge: Judge,
         evidence: dict[str, Any],
     ) -> list[StepRecord]:
         """Take one step: sample, score, scale, learn; `evidence` gets what a failure leaves to look at."""

@@ -5,9 +5,10 @@ Only `tasks/` and `flows/` read these classes; the method's functions take plain
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.promotion.bounds import Bounds
@@ -151,6 +152,9 @@ class Settings(Section):
     """The one seed; every generator is derived from it by name."""
     threads: PositiveInt = 2
     """CPU threads of torch in the stages that run alone."""
+    judge: str = "wording"
+    """Which judge says whether an answer refuses: where demonstrations are checked, in what training logs, in the
+    evaluation. One of `dr_irl/evaluation/judges/`, or of another package (`docs/extend.md`)."""
     models: ModelSettings
     sources: SourceSettings = SourceSettings()
     route: RouteSettings = RouteSettings()
@@ -166,6 +170,11 @@ class Settings(Section):
     evaluation: EvaluationSettings
     promotion: Bounds = Bounds()
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("judge")
+    @classmethod
+    def _judge_is_there(cls, name: str) -> str:
+        return JUDGES.check(name)
 
     @model_validator(mode="after")
     def _single_is_trained(self) -> "Settings":

@@ -109,7 +109,7 @@ class RewardReading(TableRow):
     """As many as were scored."""
     other_tokens: int
     demonstration_refuses: bool | None
-    """By wording; None where that cannot be told."""
+    """As the judge says; None where it cannot tell."""
     other_refuses: bool | None
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from dr_irl.alignment import Alignment, Distances, Grpo
 from dr_irl.categories import BENIGN
 from dr_irl.config import Settings
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.adapters import (
     POLICY,
     add_policy_adapter,
@@ -59,7 +59,7 @@ def alignment(folder: Path, job: Job) -> None:
             training_prompts(job.inputs),
             sampler,
             refresh_sampler=lambda: merge_adapter_into(sampled, policy),
-            judge=refusal_by_wording,
+            judge=JUDGES[settings.judge],
             report=lambda readings: meter.advance(1, **readings),
             checkpoints=job.checkpoints(meter, every=settings.grpo.checkpoint_every),
         )

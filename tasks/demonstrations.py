@@ -12,7 +12,7 @@ from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps
 from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.route import Router
 from dr_irl.demonstrations.sources import load_examples, newest_first
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.records import Example
 from dr_irl.seeding import numpy_generator, torch_generator
 from tasks.contents import BALANCE, DROPPED, EXAMPLES, read_dropped
@@ -87,7 +87,7 @@ def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[s
         return generate_demonstrations(
             examples,
             sampler,
-            refusal_by_wording,
+            JUDGES[job.settings.judge],
             max_response_words=options.max_response_words,
             generator=torch_generator(job.settings.seed, "demonstrations"),
         )

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
 from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
 from dr_irl.records import Answer
@@ -35,7 +35,7 @@ def evaluation(folder: Path, job: Job) -> None:
             rows_at_once=options.rows_at_once,
             report=meter.advance,
         )
-        answers = answer_prompts(sampler, examples, refusal_by_wording)
+        answers = answer_prompts(sampler, examples, JUDGES[job.settings.judge])
     ordinary = [example for example in examples if suite_of(example) == ORDINARY]
     summary = summarise(model_title(job.variant), answers, perplexity(model, tokenizer, ordinary))
     Answer.write(answers, folder / ANSWERS)

@@ -11,7 +11,7 @@ from typing import Any
 from dr_irl.artifacts.keys import MANIFEST_NAME
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, SINGLE
 from dr_irl.config import Settings
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.load import load_tokenizer
 from dr_irl.records import RewardReading
 from dr_irl.reward.losses import Objective
@@ -88,19 +88,19 @@ def panel(folder: Path, job: Job) -> None:
 
 def panel_report(folder: Path, job: Job) -> None:
     """Score held-out demonstrations against completions and hard negatives; none of the models was trained on them."""
-    settings = job.settings
+    settings, judge = job.settings, JUDGES[job.settings.judge]
     examples = measured_prompts(read_examples(job.inputs.folder("balance"), "heldout"), job)
     pairs = measured_pairs(
         examples,
         texts_by_prompt(job.inputs.folder("completions")),
-        refuses=refusal_by_wording,
+        refuses=judge,
         generator=torch_generator(settings.seed, "hard negatives"),
     )
     folders = {path.name: path for path in sorted(job.inputs.folder("panel").iterdir()) if path.is_dir()}
     if (single := f"reward/{SINGLE}") in job.inputs:
         folders[SINGLE] = job.inputs.folder(single)
     models = RewardPanel.assemble(folders, device=settings.models.device)
-    RewardReading.write(read_rewards(models, pairs, refuses=refusal_by_wording), folder / READINGS)
+    RewardReading.write(read_rewards(models, pairs, refuses=judge), folder / READINGS)
 
 
 def load_panel(job: Job) -> RewardPanel:
@@ -166,7 +166,7 @@ def _rows(job: Job, label: str) -> list[PreferenceRow]:
             category,
             completions,
             pairing,
-            refuses=refusal_by_wording,
+            refuses=JUDGES[job.settings.judge],
             generator=torch_generator(job.settings.seed, "pairs", category),
         )
     ]

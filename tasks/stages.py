@@ -7,7 +7,7 @@ import functools
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,8 +16,11 @@ from dr_irl.artifacts.fingerprint import fingerprint_of
 from dr_irl.artifacts.manifest import ArtifactRef
 from dr_irl.artifacts.source import Code
 from dr_irl.artifacts.store import Identity
+from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, harm_category
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
+from dr_irl.errors import SettingsError
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.resolve import model_identity
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.reward.objectives import OBJECTIVES
@@ -57,11 +60,24 @@ class Stage:
         return f"{self.name}/{variant}" if variant else self.name
 
     def identity(self, settings: Settings, variant: str, inputs: Mapping[str, ArtifactRef]) -> Identity:
-        """Work out what an artifact is made from, and so its fingerprint."""
+        """Work out what an artifact is made from, and so its fingerprint.
+
+        Raises:
+            SettingsError: a name in the settings stands for code that is not there.
+        """
         stage, reads = self.path(variant), self.reads(settings, variant)
         fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
-        source = code_of(self.make, *self.named(settings))
+        source = self._source(self.named(settings))
         return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
+
+    def _source(self, entries: Sequence[str]) -> Mapping[str, str]:
+        try:
+            return code_of(self.make, *entries)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise SettingsError(
+                f"stage {self.name} is made by {', '.join([self.make, *entries])}, and {error}; an entry point names "
+                "the module that defines a thing, and what it is called there"
+            ) from error
 
 
 def import_entry(entry: str) -> Callable[..., Any]:
@@ -81,9 +97,34 @@ def _code(packages: frozenset[str]) -> Code:
     return Code(packages, left_out=LEFT_OUT, by_value=BY_VALUE)
 
 
+def entries_of(*choose: Entries) -> Entries:
+    """Name what several rules name."""
+    return lambda settings: [entry for each in choose for entry in each(settings)]
+
+
 def sampler_entry(settings: Settings) -> Sequence[str]:
     """Name the class that samples."""
     return [SAMPLERS.entries[settings.models.sampler]]
+
+
+def judge_entry(settings: Settings) -> Sequence[str]:
+    """Name the judge."""
+    return [JUDGES.entries[settings.judge]]
+
+
+def objective_entry(settings: Settings) -> Sequence[str]:
+    """Name the loss of the reward models."""
+    return [OBJECTIVES.entries[settings.reward.objective]]
+
+
+def _generator_entries(settings: Settings) -> Sequence[str]:
+    generates = settings.demonstrations.generator == "policy"
+    return [*sampler_entry(settings), *judge_entry(settings)] if generates else []
+
+
+def _categories() -> list[dict[str, str]]:
+    """Return the table of harm categories; a row of another package is no code of ours."""
+    return [asdict(harm_category(name)) for name in HARM_CATEGORIES]
 
 
 def policy_identity(settings: Settings) -> dict[str, Any]:
@@ -115,6 +156,7 @@ SOURCES = Stage(
     "sources",
     "tasks.demonstrations:sources",
     lambda s, _: {
+        "labels": list(ALL_LABELS),
         "sources": s.sources.model_dump(),
         "contents": source_identity([*s.sources.files, *s.sources.evaluation_files]),
     },
@@ -126,11 +168,6 @@ ROUTE = Stage(
 )
 
 
-def generator_entry(settings: Settings) -> Sequence[str]:
-    """Name the class that samples demonstrations, where the policy writes any."""
-    return sampler_entry(settings) if settings.demonstrations.generator == "policy" else ()
-
-
 BALANCE = Stage(
     "balance",
     "tasks.demonstrations:balance",
@@ -139,9 +176,10 @@ BALANCE = Stage(
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
         "models": policy_identity(s) if s.demonstrations.generator == "policy" else {},
+        **({"judge": s.judge, "categories": _categories()} if s.demonstrations.generator == "policy" else {}),
     },
     page="tasks.orchestration.pages:show_balance",
-    named=generator_entry,
+    named=_generator_entries,
 )
 WARM_START = Stage(
     "warm-start",
@@ -175,23 +213,25 @@ def _reward(settings: Settings, category: str) -> dict[str, Any]:
         "category": category,
         "reward": settings.reward.model_dump(exclude={"checkpoint_every", "training", "single_baseline"}),
         "completions": some(settings.completions, "max_new_tokens"),
+        "judge": settings.judge,
         "models": policy_identity(settings),
     }
 
 
-def objective_entry(settings: Settings) -> Sequence[str]:
-    """Name the loss of the reward models."""
-    return [OBJECTIVES.entries[settings.reward.objective]]
-
-
-REWARD = Stage("reward", "tasks.reward:reward_model", _reward, single_thread=True, named=objective_entry)
+REWARD = Stage(
+    "reward",
+    "tasks.reward:reward_model",
+    _reward,
+    single_thread=True,
+    named=entries_of(objective_entry, judge_entry),
+)
 REWARD_ALONE = replace(REWARD, single_thread=False)
 """The same, of a model that no other is trained beside."""
 JOINT_REWARD = Stage(
     "reward",
     "tasks.reward:joint_reward_models",
     lambda s, _: _reward(s, "") | {"labels": list(s.reward_labels)},
-    named=objective_entry,
+    named=entries_of(objective_entry, judge_entry),
 )
 HARDNESS = Stage(
     "hardness",
@@ -211,9 +251,11 @@ PANEL_REPORT = Stage(
     lambda s, _: {
         "seed": s.seed,
         "completions": some(s.completions, "heldout_per_category", "max_new_tokens"),
+        "judge": s.judge,
         "models": policy_identity(s),
     },
     page="tasks.orchestration.pages:show_rewards",
+    named=judge_entry,
 )
 
 
@@ -224,17 +266,21 @@ EVALUATION = Stage(
         "seed": s.seed,
         "model": model,
         "evaluation": s.evaluation.model_dump(),
+        "judge": s.judge,
         "models": policy_identity(s),
     },
     page="tasks.orchestration.pages:show_refusal",
-    named=sampler_entry,
+    named=entries_of(sampler_entry, judge_entry),
 )
 REPORT = Stage(
     "report",
     "tasks.report:report",
-    lambda s, _: s.model_dump(
-        exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
-        | {"limits": True, "promotion": True}
+    lambda s, _: (
+        s.model_dump(
+            exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
+            | {"limits": True, "promotion": True}
+        )
+        | {"categories": _categories()}
     ),
     page="tasks.orchestration.pages:show_report",
 )

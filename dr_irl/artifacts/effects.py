@@ -14,6 +14,7 @@ _NAMES = {
     "contextlib": "contextmanager",
     "contextvars": "ContextVar",
     "dataclasses": "dataclass field",
+    "dr_irl.registry": "Registry",
     "functools": "cache cached_property lru_cache partial wraps",
     "importlib.metadata": "version",
     "logging": "getLogger",

@@ -83,7 +83,7 @@ class Graph:
         for chain in piece.uses:
             yield from self._used(home, chain, piece)
         for text in piece.strings:
-            if _DOTTED.fullmatch(text):
+            if _DOTTED.fullmatch(text) and self._is_there(text.replace(":", ".")):
                 yield from self._target(text.replace(":", "."))
         if self._is_boundless(piece):
             for each in (each for package in self._scope.packages for each in submodules(package)):
@@ -134,6 +134,15 @@ class Graph:
         yield from self._there(home, rest) if rest else self._whole(home)
         if package and parts[end - 1] in self._module(package).names:  # there the name may be of something else
             yield from self._there(package, ".".join(parts[end - 1 :]))
+
+    def _is_there(self, dotted: str) -> bool:
+        """Tell whether a full name stands for something; `dr_irl.judges`, a group of entry points, does not."""
+        parts = dotted.split(".")
+        if parts[0] not in self._scope.packages:
+            return False
+        end = next((end for end in range(len(parts), 0, -1) if source_file(".".join(parts[:end]))), 0)
+        names = self._module(".".join(parts[:end])).names
+        return end == len(parts) or parts[end] in names or "__getattr__" in names
 
     def _definition(self, home: str, name: str) -> Iterator[Node]:
         known = self._module(home)

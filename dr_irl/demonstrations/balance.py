@@ -57,7 +57,7 @@ def balance(
 
 
 def normalised_entropy(counts: Mapping[str, int]) -> float:
-    """Entropy of the seven harm categories over its maximum: 1 where all are equal, 0 where only one has rows."""
+    """Entropy of the harm categories over its maximum: 1 where all are equal, 0 where only one has rows."""
     values = [counts.get(category, 0) for category in HARM_CATEGORIES]
     total = sum(values)
     if total == 0:

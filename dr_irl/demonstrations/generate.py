@@ -1,18 +1,16 @@
 """Writes demonstrations for prompts that have none, and keeps only those that pass."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from dr_irl.categories import BENIGN
 from dr_irl.demonstrations.templates import MAX_STEP_WORDS, draft_prompt, parse_draft
+from dr_irl.evaluation.judges import Judge
 from dr_irl.language.sampling import Sample, Sampler
 from dr_irl.records import Example
-
-Judge = Callable[[str], bool | None]
-"""Answer -> refused; None where it cannot tell."""
 
 
 def generate_demonstrations(
@@ -73,6 +71,6 @@ def _written(example: Example, sample: Sample, judge: Judge, max_response_words:
         return "does not parse"
     if sample.truncated or len(response.split()) > max_response_words:
         return "response too long"
-    if (judge(response) is True) != (example.category != BENIGN):
+    if (judge(example.prompt, response) is True) != (example.category != BENIGN):
         return "judge did not accept"
     return replace(example, draft=draft, response=response)

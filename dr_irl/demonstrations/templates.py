@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dr_irl.categories import Category
+from dr_irl.categories import harm_category
 
 DRAFT_STEPS = 4
 """What is asked, who could be harmed, why it is wrong, what can be offered instead."""
@@ -51,7 +51,7 @@ class ParsedDraft:
 
 def draft_prompt(prompt: str, category: str) -> str:
     """Fill the template for a prompt of one harm category."""
-    return _TEMPLATE.format(category=category, definition=Category(category).definition, prompt=prompt)
+    return _TEMPLATE.format(category=category, definition=harm_category(category).definition, prompt=prompt)
 
 
 def parse_draft(text: str) -> ParsedDraft | None:

@@ -36,7 +36,7 @@ def answer_prompts(sampler: Sampler, examples: Sequence[Example], judge: Judge) 
             prompt=example.prompt,
             category=str(example.category),
             text=sample.text,
-            refused=judge(sample.text),
+            refused=judge(example.prompt, sample.text),
             truncated=sample.truncated,
         )
         for example, (sample,) in zip(examples, samples, strict=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dr_irl.categories import BENIGN
+from dr_irl.evaluation.judges import Judge
 from dr_irl.policy.advantages import zero_variance
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.records import ScalingRecord, StepRecord
@@ -86,7 +87,7 @@ def step_records(
     rollouts: Rollouts,
     gaps: Float[Tensor, "prompts group"],
     learned: Mapping[str, float],
-    judge: Callable[[str], bool | None],
+    judge: Judge,
     *,
     tolerance: float,
 ) -> list[StepRecord]:
@@ -143,13 +144,12 @@ def headline(records: Sequence[StepRecord]) -> dict[str, float]:
     return {name: found[key] for name, key in _HEADLINE.items() if key in found}
 
 
-def _completion_readings(
-    rollouts: Rollouts, rows: Sequence[int], judge: Callable[[str], bool | None]
-) -> dict[str, float]:
+def _completion_readings(rollouts: Rollouts, rows: Sequence[int], judge: Judge) -> dict[str, float]:
     samples = [sample for row in rows for sample in rollouts.samples[row]]
+    refused = [judge(rollouts.prompts[row].text, sample.text) for row in rows for sample in rollouts.samples[row]]
     openings = Counter(" ".join(sample.text.lower().split()[:_PREFIX_WORDS]) for sample in samples)
     return {
-        "refusal": sum(bool(judge(sample.text)) for sample in samples) / len(samples),
+        "refusal": sum(map(bool, refused)) / len(samples),
         "length_tokens": sum(len(sample.token_ids) for sample in samples) / len(samples),
         "truncated": sum(sample.truncated for sample in samples) / len(samples),
         "commonest_prefix": openings.most_common(1)[0][1] / len(samples),

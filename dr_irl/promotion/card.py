@@ -6,16 +6,13 @@ from typing import Any
 
 import yaml
 
+from dr_irl.categories import HARM_CATEGORIES, harm_category
 from dr_irl.promotion.gate import Check
 from dr_irl.promotion.servable import SERVED_RANKS
 from dr_irl.results.summaries import BalanceSummary, ModelSummary
 from dr_irl.results.wording import show_counted_rate
 
-_USE = """\
-Meant for: a chat assistant on the base model that declines harmful requests of seven categories (insult, unfairness and
-discrimination, crimes and illegal activities, physical harm, mental health, privacy and property, ethics and morality)
-and answers everything else.
-
+_LIMITS = """\
 Not meant as the only safeguard of a product. Refusals are judged by their wording, on short single prompts in the
 language of the training data; attacks over several turns, other languages and other kinds of harm were not measured. A
 share of ordinary requests is refused, and a share of harmful ones answered: the table says how many."""
@@ -61,7 +58,7 @@ def model_card(subject: Subject, evidence: Evidence) -> str:
         "tags": ["lora", "dr-irl", "inverse-reinforcement-learning", "grpo", "safety"],
     }
     sections = {
-        "Intended use and limits": _USE,
+        "Intended use and limits": _use(evidence.models[-1]),
         "How to load it": _loading(subject),
         "Results": _results(evidence.models),
         f"What it had to pass, beside {evidence.compared_with}": _checks(evidence.checks),
@@ -73,6 +70,13 @@ def model_card(subject: Subject, evidence: Evidence) -> str:
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     about = f"A LoRA adapter of `{_base(subject)}`, aligned with DR-IRL: run `{subject.run_id}`."
     return f"---\n{front}---\n\n# {subject.name} {subject.version}\n\n{about}\n\n{body}\n"
+
+
+def _use(result: ModelSummary) -> str:
+    kinds = [harm_category(name) for name in HARM_CATEGORIES if name in result.refusal]
+    listed = "\n".join(f"- {kind.title}: {kind.definition}" for kind in kinds)
+    meant = "Meant for: a chat assistant on the base model that declines harmful requests of these kinds and answers"
+    return f"{meant}\neverything else.\n\n{listed}\n\n{_LIMITS}"
 
 
 def _base(subject: Subject) -> str:

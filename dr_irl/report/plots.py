@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dr_irl.categories import ALL_LABELS, BENIGN, SINGLE
+from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES, SINGLE, harm_category
 from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.results.summaries import ModelSummary
 
@@ -63,6 +63,8 @@ PANEL_SIZE = (250, 150)
 
 def category_label(category: str) -> str:
     """Return the name of a category, or of the model that is for all of them, as a reader sees it."""
+    if category in HARM_CATEGORIES:
+        return harm_category(category).title
     return _LABELS.get(category) or category.replace("_", " ").capitalize()
 
 

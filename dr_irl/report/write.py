@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dr_irl.categories import BENIGN, HARM_CATEGORIES
+from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES, colours
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report import plots
 from dr_irl.report.data import ReportData
@@ -112,6 +112,8 @@ def render_report(data: ReportData) -> str:
     return environment.get_template("report.html.jinja").render(
         data=data,
         models=models,
+        light_colours=_style(0),
+        dark_colours=_style(1),
         model_colours={model.summary.name: model.colour for model in models},
         refusal_categories=_in_order(name for model in data.models for name in model.refusal),
         balance_categories=list(dict.fromkeys([*data.balance.before, *data.balance.after])),
@@ -128,6 +130,11 @@ def render_report(data: ReportData) -> str:
         settings=flatten(data.settings),
         machine=_machine(data.environment),
     )
+
+
+def _style(page: int) -> str:
+    """Set the variables that the labels are drawn in, on a light page (0) or a dark one (1)."""
+    return " ".join(f"--{plots.category_colour(label)}: {colours(label)[page]};" for label in ALL_LABELS)
 
 
 def present_models(models: Sequence[ModelSummary]) -> list[Model]:

@@ -70,7 +70,7 @@ class BalanceSummary:
     before: dict[str, int]
     after: dict[str, int]
     entropy_before: float
-    """Normalised entropy over the seven harm categories; 1 is perfectly balanced."""
+    """Normalised entropy over the harm categories; 1 is perfectly balanced."""
     entropy_after: float
     dropped: dict[str, int]
     """Reason -> rows dropped."""

@@ -1,12 +1,13 @@
 """Which answers each demonstration is compared with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DataError
+from dr_irl.evaluation.judges import Judge
 from dr_irl.records import Example
 from dr_irl.reward.hard_negatives import TRAINING_PHRASES, hard_negatives
 
@@ -39,7 +40,7 @@ def preference_rows(
     completions: Mapping[str, Sequence[str]],
     pairing: Pairing,
     *,
-    refuses: Callable[[str], bool | None],
+    refuses: Judge,
     generator: torch.Generator,
 ) -> list[PreferenceRow]:
     """Pair each demonstration of a category with the reference policy's completions and answers chosen by us.
@@ -79,7 +80,7 @@ def preference_rows(
     if category == BENIGN or not pairing.hard:
         return rows
     foreign = [str(e.response) for e in examples if e.category not in (category, BENIGN)]
-    compliant = [text for e in own for text in completions[e.id] if refuses(text) is False] or others
+    compliant = [text for e in own for text in completions[e.id] if refuses(e.prompt, text) is False] or others
     return [_harder(row, pairing.hard, foreign, compliant, generator) for row in rows]
 
 

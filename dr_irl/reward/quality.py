@@ -1,17 +1,16 @@
 """Scores rows that no reward model was trained on: what `readings` draws its conclusions from."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from dr_irl.categories import BENIGN, SINGLE
+from dr_irl.evaluation.judges import Judge
 from dr_irl.records import Example, RewardReading
 from dr_irl.reward.hard_negatives import COMPLETION, MEASURING_PHRASES, hard_negatives
 from dr_irl.reward.panel import RewardPanel
-
-Judge = Callable[[str], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,12 @@ def measured_pairs(
         category, demonstration = str(example.category), str(example.response)
         negatives = {COMPLETION: next(refusals) if category == BENIGN else completions[example.id][0]}
         if category != BENIGN:
-            own = [completions[e.id][0] for e in harmful if e.category == category]
+            own = [(e.prompt, completions[e.id][0]) for e in harmful if e.category == category]
             others = [str(e.response) for e in harmful if e.category != category]
             negatives |= hard_negatives(
                 demonstration,
                 others=others,
-                compliance=[text for text in own if refuses(text) is False] or ordinary,
+                compliance=[text for prompt, text in own if refuses(prompt, text) is False] or ordinary,
                 phrases=MEASURING_PHRASES,
                 generator=generator,
             )
@@ -71,7 +70,7 @@ def read_rewards(panel: RewardPanel, pairs: Sequence[Pair], *, refuses: Judge) -
     Args:
         panel: its models may include `single`.
         pairs: what to score.
-        refuses: tells refusals, for the rule that goes by wording.
+        refuses: tells refusals, for the rule that goes by refusal.
     """
     sides = {(pair.prompt, text) for pair in pairs for text in (pair.demonstration, pair.other)}
     texts = {side: place for place, side in enumerate(sorted(sides))}
@@ -93,8 +92,8 @@ def read_rewards(panel: RewardPanel, pairs: Sequence[Pair], *, refuses: Judge) -
                     other_reward=rewards[model][other],
                     demonstration_tokens=tokens[ours],
                     other_tokens=tokens[other],
-                    demonstration_refuses=refuses(pair.demonstration),
-                    other_refuses=refuses(pair.other),
+                    demonstration_refuses=refuses(pair.prompt, pair.demonstration),
+                    other_refuses=refuses(pair.prompt, pair.other),
                 )
             )
     return readings

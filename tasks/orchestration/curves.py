@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from dr_irl.categories import ALL_LABELS
+from dr_irl.categories import ALL_LABELS, colours
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Category -> (step, value), steps ascending."""
@@ -16,7 +16,6 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 WIDTH, HEIGHT, LEFT, TOP, LEGEND = 760, 300, 56, 36, 210
 MOST_POINTS = 200
 """Of one curve; a picture stays below 50 kB however many steps there were."""
-_COLOURS = ("#c8471b", "#7641d6", "#bd2270", "#2159c7", "#0a7f96", "#55800f", "#9a6a06", "#0a9a6a")
 _INK, _MUTED, _LINE = "#16202b", "#596673", "#dfe3e8"
 
 
@@ -57,7 +56,7 @@ def _curve(row: int, name: str, curves: Curves) -> str:
     places = [
         (LEFT + width * (step - first) / (last - first), _y((v - low) / (high - low))) for step, v in curves[name]
     ]
-    colour = _COLOURS[ALL_LABELS.index(name)] if name in ALL_LABELS else _INK
+    colour = colours(name)[0] if name in ALL_LABELS else _INK
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     (x, y), at = places[-1], TOP + 10 + 24 * row
     return (

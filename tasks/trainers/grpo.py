@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dr_irl.config import Settings
-from tasks.stages import Stage, encoder_identity, policy_identity, sampler_entry, some
+from tasks.stages import Stage, encoder_identity, entries_of, judge_entry, policy_identity, sampler_entry, some
 from tasks.trainers import Trainer
 
 _LOGGING_ONLY = {"checkpoint_every", "alarm", "max_commonest_prefix", "min_entropy"}
@@ -20,6 +20,7 @@ def reads(settings: Settings, _: str) -> dict[str, Any]:
         "scaling": settings.scaling.model_dump(),
         "hardness": settings.hardness.model_dump() if measures else {},
         "completions": some(settings.completions, "max_new_tokens"),
+        "judge": settings.judge,
         "models": policy_identity(settings) | (encoder_identity(settings) if measures else {}),
     }
 
@@ -46,7 +47,7 @@ GRPO = Trainer(
         reads,
         slot="dr-irl-grpo",
         page="tasks.orchestration.pages:show_scaling",
-        named=sampler_entry,
+        named=entries_of(sampler_entry, judge_entry),
     ),
     preview=preview,
     problems=problems,

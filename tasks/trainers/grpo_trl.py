@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dr_irl.config import Settings
-from tasks.stages import no_entries
+from tasks.stages import judge_entry
 from tasks.trainers.grpo import GRPO
 
 
@@ -28,7 +28,7 @@ def problems(settings: Settings) -> Mapping[str, bool]:
 
 GRPO_TRL = replace(
     GRPO,
-    stage=replace(GRPO.stage, make="tasks.alignment_trl:align_with_trl", named=no_entries),
+    stage=replace(GRPO.stage, make="tasks.alignment_trl:align_with_trl", named=judge_entry),
     preview=lambda settings: f"{GRPO.preview(settings)}, by TRL",
     problems=problems,
     processes=lambda settings: settings.alignment.num_processes,

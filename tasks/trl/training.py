@@ -18,7 +18,7 @@ from trl import GRPOConfig  # pyright: ignore[reportPrivateImportUsage]
 from dr_irl.alignment import hold_then_decay
 from dr_irl.config import Settings
 from dr_irl.errors import CollapseError, DivergenceError, SettingsError
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_tokenizer
@@ -78,7 +78,8 @@ class RecordingTrainer(DynamicRewardGRPOTrainer):
         learned = {name: fmean(update[name] for update in last) for name in last[0]}
         step = self.state.global_step // updates_per_step(self._settings) - 1
         tolerance = grpo.zero_variance_tolerance
-        records = step_records(step, *self._batch, learned, refusal_by_wording, tolerance=tolerance)
+        judge = JUDGES[self._settings.judge]
+        records = step_records(step, *self._batch, learned, judge, tolerance=tolerance)
         self.step_records += records
         if grpo.alarm != "off":
             self._watch(records, AlarmRule(grpo.alarm, grpo.max_commonest_prefix, grpo.min_entropy))

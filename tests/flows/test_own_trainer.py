@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_package import write_package
+from outside_package import install
 
 SCRIPTS = Path(sys.executable).parent
 SOURCE = '''
@@ -60,7 +60,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_package(tmp_path_factory.mktemp("site") / "own", {"own": SOURCE}, ENTRIES)
+    folder = tmp_path_factory.mktemp("site")
+    install(folder, "own", SOURCE, ENTRIES)
+    return folder
 
 
 @pytest.fixture(scope="module")

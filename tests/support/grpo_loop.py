@@ -125,7 +125,7 @@ class Run:
             prompts,
             self.sampler,
             refresh_sampler=lambda: merge_adapter_into(self.sampled, self.policy),
-            judge=lambda text: LETTER in text,
+            judge=lambda _, text: LETTER in text,
             report=self.report,
             checkpoints=checkpoints,
         )

@@ -254,6 +254,11 @@ def test_annotations_count_where_a_decorator_may_read_them(package: Package) -> 
     assert changed(package, "ours/tools.py", "n: int", "n: str", {"ours/tools.py": text}) == {"ours.tools"}
 
 
+def test_a_text_that_names_nothing_that_is_there_reaches_nothing(package: Package) -> None:
+    text = {"ours/stages.py": with_body("return 'ours.judges'"), "ours/__init__.py": "FIRST = 1\n"}
+    assert changed(package, "ours/__init__.py", "1", "2", text) == set()
+
+
 def test_a_function_local_import_is_no_other_functions(package: Package) -> None:
     text = with_body("from ours.late import LATE as value\nreturn value") + (
         "\ndef other():\n    from ours.apart import OTHER as value\n    return value\n"

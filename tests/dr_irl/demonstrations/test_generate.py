@@ -5,7 +5,7 @@ import torch
 
 from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.templates import draft_prompt, format_draft
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample
 from dr_irl.records import Example
@@ -30,7 +30,7 @@ class Scripted:
 
 def run(examples: list[Example], sampler: Scripted, words: int = 40) -> tuple[list[Example], dict[str, int]]:
     generator = torch.Generator().manual_seed(0)
-    return generate_demonstrations(examples, sampler, refusal_by_wording, max_response_words=words, generator=generator)
+    return generate_demonstrations(examples, sampler, JUDGES["wording"], max_response_words=words, generator=generator)
 
 
 def bare(make_example: Make, prompt: str = "mock him", **changes: str | None) -> Example:
@@ -96,7 +96,7 @@ def test_a_random_model_writes_nothing_that_passes(make_example: Make) -> None:
     kept, dropped = generate_demonstrations(
         [bare(make_example)],
         sampler,
-        refusal_by_wording,
+        JUDGES["wording"],
         max_response_words=9,
         generator=torch.Generator().manual_seed(0),
     )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_irl.categories import Category
+from dr_irl.categories import HARM_CATEGORIES, harm_category
 from dr_irl.demonstrations.templates import ParsedDraft, draft_prompt, format_draft, parse_draft
 
 DRAFT = ("Wants a cruel rhyme", "The classmate", "Rhymes humiliate", "Offer kind words")
@@ -46,11 +46,11 @@ def test_longest_step_is_counted_in_words() -> None:
     assert ParsedDraft(("one", "one two three four five six", "a b", "c"), "No.").longest_step_words == 6
 
 
-@pytest.mark.parametrize("category", list(Category))
-def test_template_holds_the_prompt_and_the_definition(category: Category) -> None:
-    text = draft_prompt("a {strange} prompt", category.value)
+@pytest.mark.parametrize("category", HARM_CATEGORIES)
+def test_template_holds_the_prompt_and_the_definition(category: str) -> None:
+    text = draft_prompt("a {strange} prompt", category)
     assert "Message: a {strange} prompt\n" in text
-    assert category.definition in text
+    assert harm_category(category).definition in text
 
 
 def test_the_example_of_the_template_keeps_its_own_rules() -> None:

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.judges import refusal_by_wording
+from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.run import answer_prompts, commonest_share, distinct_pairs, perplexity, summarise
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler
@@ -72,19 +72,19 @@ def test_perplexity_of_nothing_is_not_a_number(model: PreTrainedModel) -> None:
 def test_every_prompt_gets_one_greedy_answer(model: PreTrainedModel) -> None:
     sampler = CachedPrefixSampler(model, load_tokenizer(NAME), max_new_tokens=6, temperature=0.0)
     examples = [example("hi", None), example("mock him", None, "insult", "direct")]
-    found = answer_prompts(sampler, examples, refusal_by_wording)
+    found = answer_prompts(sampler, examples, JUDGES["wording"])
     assert [(a.suite, a.prompt_id, a.category) for a in found] == [
         ("ordinary", "hi", BENIGN),
         ("harmful", "mock him", "insult"),
     ]
-    assert found == answer_prompts(sampler, examples, refusal_by_wording)
+    assert found == answer_prompts(sampler, examples, JUDGES["wording"])
 
 
-def test_judge_hears_the_answer(model: PreTrainedModel) -> None:
-    heard: list[str] = []
+def test_judge_hears_the_prompt_and_the_answer(model: PreTrainedModel) -> None:
+    heard: list[tuple[str, ...]] = []
     sampler = CachedPrefixSampler(model, load_tokenizer(NAME), max_new_tokens=6, temperature=0.0)
-    (found,) = answer_prompts(sampler, [example("hi", None)], lambda text: heard.append(text))
-    assert heard == [found.text]
+    (found,) = answer_prompts(sampler, [example("hi", None)], lambda *said: heard.append(said))
+    assert heard == [("hi", found.text)]
 
 
 ANSWERS = [

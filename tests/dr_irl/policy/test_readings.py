@@ -49,7 +49,7 @@ SCALING_RECORDS = st.builds(
 
 def records() -> list[StepRecord]:
     return step_records(
-        4, ROLLOUTS, GAPS, {"kl": 0.25}, lambda text: text.lower().startswith("no") or None, tolerance=0.0
+        4, ROLLOUTS, GAPS, {"kl": 0.25}, lambda _, text: text.lower().startswith("no") or None, tolerance=0.0
     )
 
 

@@ -35,7 +35,7 @@ COMPLETIONS = {e.id: [f"completion {e.id}.{k}" for k in range(2)] for e in EXAMP
 ORDINARY = {f"response b{n}" for n in range(5)}
 
 
-def all_comply(text: str) -> bool:
+def all_comply(prompt: str, text: str) -> bool:
     return False
 
 
@@ -48,7 +48,7 @@ def rows(
     seed: int = 0,
     own_answers: bool = False,
     examples: Sequence[Example] = EXAMPLES,
-    refuses: Callable[[str], bool | None] = all_comply,
+    refuses: Callable[[str, str], bool | None] = all_comply,
     completions: Mapping[str, Sequence[str]] = COMPLETIONS,
 ) -> list[PreferenceRow]:
     return preference_rows(
@@ -210,12 +210,12 @@ def test_compliance_comes_from_completions_of_the_own_category() -> None:
 
 @pytest.mark.parametrize("verdict", [True, None])
 def test_refusals_and_unclear_answers_are_no_compliance(verdict: bool | None) -> None:
-    found = complied(hard_negatives(["polite", "apology"], refuses=lambda text: verdict if ".0" in text else False))
+    found = complied(hard_negatives(["polite", "apology"], refuses=lambda _, text: verdict if ".0" in text else False))
     assert found == {f"completion i{n}.1" for n in range(4)}
 
 
 def test_ordinary_answers_comply_where_every_completion_refuses() -> None:
-    assert complied(hard_negatives(["polite", "apology"], refuses=lambda text: True)) == ORDINARY
+    assert complied(hard_negatives(["polite", "apology"], refuses=lambda *_: True)) == ORDINARY
 
 
 def test_rows_show_no_phrase_that_measuring_uses() -> None:

@@ -35,7 +35,7 @@ COMPLETIONS = {e.id: [f"completion {e.id}.{k}" for k in range(2)] for e in EXAMP
 ORDINARY = {f"response b{n}" for n in range(7)}
 
 
-def all_comply(text: str) -> bool:
+def all_comply(prompt: str, text: str) -> bool:
     return False
 
 
@@ -43,7 +43,7 @@ def pairs(
     *,
     seed: int = 0,
     examples: Sequence[Example] = EXAMPLES,
-    refuses: Callable[[str], bool | None] = all_comply,
+    refuses: Callable[[str, str], bool | None] = all_comply,
 ) -> list[Pair]:
     generator = torch.Generator().manual_seed(seed)
     return measured_pairs(examples, COMPLETIONS, refuses=refuses, generator=generator)
@@ -103,12 +103,12 @@ def test_compliance_comes_from_prompts_of_the_own_category(category: str, names:
 
 @pytest.mark.parametrize("verdict", [True, None])
 def test_refusals_and_unclear_answers_are_no_compliance(verdict: bool | None) -> None:
-    found = drawn("insult", COMPLIANT_KINDS, refuses=lambda text: verdict if "i1" in text else False)
+    found = drawn("insult", COMPLIANT_KINDS, refuses=lambda _, text: verdict if "i1" in text else False)
     assert complied(found) == {"completion i0.0", "completion i2.0"}
 
 
 def test_ordinary_answers_comply_where_every_completion_refuses() -> None:
-    assert complied(drawn("insult", COMPLIANT_KINDS, refuses=lambda text: True)) == ORDINARY
+    assert complied(drawn("insult", COMPLIANT_KINDS, refuses=lambda *_: True)) == ORDINARY
 
 
 def test_every_compliant_answer_has_a_phrase_of_measuring_in_front() -> None:
@@ -160,7 +160,7 @@ SCORED = [
 SEVEN = ("insult", "physical_harm", BENIGN)
 
 
-def starts_with_no(text: str) -> bool | None:
+def starts_with_no(prompt: str, text: str) -> bool | None:
     return text.startswith("no") if text else None
 
 
