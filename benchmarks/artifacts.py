@@ -31,8 +31,8 @@ from dr_irl.artifacts import Store
 from dr_irl.artifacts.store import Identity
 from dr_irl.profile import load_settings
 from dr_irl.records import Completion
-from flows.dag import build_dag, select
 from flows.plan import plan_run
+from tasks.dag import build_dag, select
 
 RESULTS = Path(__file__).parent / "results" / "artifacts.json"
 SCRIPTS = Path(sysconfig.get_path("scripts"))

@@ -33,8 +33,8 @@ def run_directly(store_uri: str) -> None:
     """Make every artifact of the DAG without Prefect."""
     from dr_irl.artifacts import ArtifactRef
     from dr_irl.profile import load_settings
-    from flows.dag import Node, build_dag
     from flows.runners.running import STAGES_AT_ONCE
+    from tasks.dag import Node, build_dag
     from tasks.orchestration.caching import import_maker
     from tasks.orchestration.machine import spare_what_stays
     from tasks.orchestration.opening import open_store
@@ -82,8 +82,8 @@ def make_artifact(node: Any, refs: Mapping[str, Any], settings: Any, store: Any)
 def time_cached(store: str) -> None:
     """Print the seconds of a call of the flow that finds everything, and how many tasks it has."""
     from dr_irl.profile import load_settings
-    from flows.dag import build_dag
     from flows.pipeline import dr_irl_pipeline
+    from tasks.dag import build_dag
 
     start = time.perf_counter()
     dr_irl_pipeline(profile=PROFILE, store=store)

@@ -11,10 +11,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOConfig
 
-from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
+import dr_irl
 from dr_irl.language.load import load_causal_lm, load_tokenizer
-from dr_irl.reward.panel import RewardPanel
-from dr_irl.scaling.options import ScalingRule
 
 MODEL = "bundled:tiny-random-lm"
 ROWS = [  # the distances (dr_irl.scaling.hardness) of completions to the demonstration: the prompt's, its category's
@@ -28,13 +26,13 @@ config = GRPOConfig(
     "trl-out", max_steps=2, logging_steps=1, per_device_train_batch_size=12, num_generations=4, bf16=False
 )
 config.beta, config.use_bias_correction_kl = 0.02, False  # TRL would multiply the KL by pi / pi_old, the method not
-trainer = DynamicRewardGRPOTrainer(
+trainer = dr_irl.DynamicRewardGRPOTrainer(
     load_causal_lm(MODEL, dtype=torch.float32),
-    RoutedReward(RewardPanel.load(found[-1])),
+    dr_irl.RoutedReward(dr_irl.RewardPanel.load(found[-1])),
     config,
     Dataset.from_list([dict(zip(COLUMNS, row, strict=True)) for row in ROWS]),
     processing_class=load_tokenizer(MODEL),
     peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
-    scaling=ScalingRule(reference="ema"),
+    scaling=dr_irl.ScalingRule(reference="ema"),
 )
 trainer.train()

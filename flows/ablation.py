@@ -18,11 +18,11 @@ from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Answer
 from dr_irl.results.statistics import paired_difference
 from dr_irl.results.summaries import ModelSummary
-from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
 from tasks.contents import ALIGNED, ANSWERS, read_summary
+from tasks.dag import build_dag, select
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
 from tasks.orchestration.opening import open_store

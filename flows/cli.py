@@ -119,8 +119,8 @@ def plan(
     quieten(debug)
     from dr_irl.artifacts import Store as ArtifactStore
     from flows.commands.terminal import print_plan
-    from flows.dag import build_dag, select
     from flows.plan import plan_run
+    from tasks.dag import build_dag, select
 
     dag = build_dag(settings)
     selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())

@@ -7,11 +7,11 @@ from prefect import flow
 from dr_irl.artifacts import ArtifactRef
 from dr_irl.profile import Shipped, load_settings
 from flows.adapters import find_adapter
-from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
 from tasks.contents import CHAMPION, UNALIGNED
+from tasks.dag import build_dag, select
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
 from tasks.orchestration.opening import open_store

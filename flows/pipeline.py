@@ -11,12 +11,12 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.config import Settings
 from dr_irl.errors import CorruptArtifactError
 from dr_irl.profile import Shipped, load_settings
-from flows.dag import Dag, Selection, build_dag, select
 from flows.declaring import FLOW
 from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
 from flows.runners.running import Runner, running_on, stages_share_a_machine
+from tasks.dag import Dag, Selection, build_dag, select
 from tasks.orchestration.caching import ArtifactKey, import_maker, stage_task
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stop_if_requested, stopping_on_signals

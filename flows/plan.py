@@ -9,7 +9,7 @@ from dr_irl.artifacts.difference import closest, differences
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
-from flows.dag import Dag, Selection
+from tasks.dag import Dag, Selection
 
 State = Literal["hit", "miss", "anew"]
 

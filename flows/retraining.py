@@ -20,13 +20,13 @@ from dr_irl.demonstrations.sources import load_examples, newest_first
 from dr_irl.errors import SettingsError
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
-from flows.dag import build_dag, select
 from flows.declaring import FLOW
 from flows.pipeline import align
 from flows.promotion import against_champion
 from flows.record import RunRecord, run_ids
 from flows.runners.running import Runner, running_on
 from tasks.contents import EXAMPLES
+from tasks.dag import build_dag, select
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
 from tasks.orchestration.opening import open_store

@@ -6,6 +6,7 @@ An entry must shape no byte of any artifact. `tests/tasks/test_stages.py` holds 
 from collections.abc import Mapping
 
 LEFT_OUT: Mapping[str, str] = {
+    "dr_irl.__init__": "the front door; what is asked for by it counts where it is defined",
     "dr_irl.artifacts": "where artifacts lie and whether they are whole; what is read from them counts as an input",
     "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
     "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
@@ -18,7 +19,10 @@ LEFT_OUT: Mapping[str, str] = {
     "tasks.trainers": "which trainers there are; the stage of each counts as any other",
     "tasks.orchestration": "when a stage is built, stopped and shown; its settings and inputs count themselves",
 }
-"""Module with all below it, or folder of a package's data -> why. Constants in it count where they are used."""
+"""Module with all below it, `package.__init__` alone, or folder of a package's data -> why.
+
+Constants in it count where they are used.
+"""
 
 BY_VALUE = (
     "dr_irl.config",

@@ -37,7 +37,8 @@ class Scope:
     def is_left_out(self, name: str, separator: str = ".") -> bool:
         """Tell whether a module or file is left out, by itself or with what it is in."""
         parts = name.split(separator)
-        return any(separator.join(parts[:end]) in self.left_out for end in range(1, len(parts) + 1))
+        alone = f"{name}{separator}__init__" in self.left_out
+        return alone or any(separator.join(parts[:end]) in self.left_out for end in range(1, len(parts) + 1))
 
 
 class Graph:

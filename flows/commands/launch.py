@@ -14,9 +14,9 @@ from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
 from flows.commands.temporary_server import TemporaryServer
 from flows.commands.terminal import print_artifacts, print_result
-from flows.dag import build_dag, select
 from flows.plan import plan_run
 from flows.record import RunRecord, finish_run
+from tasks.dag import build_dag, select
 from tasks.orchestration.opening import open_store
 
 if TYPE_CHECKING:

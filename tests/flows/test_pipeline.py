@@ -9,7 +9,7 @@ import sys
 from dr_irl.artifacts import Store
 from dr_irl.profile import load_settings
 from flows import pipeline
-from flows.dag import build_dag, select
+from tasks.dag import build_dag, select
 
 def say(stage):
     makers = [node.stage.make.partition(":")[0] for node in dag.values()]

@@ -15,9 +15,9 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.profile import load_settings
 from flows.cli import app
-from flows.dag import build_dag, select
 from flows.plan import Planned, plan_run, reasons
 from tasks import stages
+from tasks.dag import build_dag, select
 
 
 def settings_with(**overrides: Any) -> Settings:

@@ -52,7 +52,7 @@ def trace_run(uri: str, overrides: dict[str, Any]) -> dict[str, list[tuple[str, 
     from dr_irl.artifacts import Store
     from dr_irl.profile import load_settings
     from dr_irl.progress import ConsoleProgress
-    from flows.dag import build_dag
+    from tasks.dag import build_dag
     from tasks.job import Inputs, Job
     from tasks.orchestration.caching import import_maker
     from tasks.orchestration.interruption import StoppableProgress

@@ -5,7 +5,7 @@ import pytest
 from dr_irl.categories import ALL_LABELS, SINGLE
 from dr_irl.errors import SettingsError
 from dr_irl.profile import load_settings
-from flows.dag import Dag, build_dag, select
+from tasks.dag import Dag, build_dag, select
 
 REWARDS = {f"reward/{label}" for label in ALL_LABELS}
 SINGLE_REWARD = f"reward/{SINGLE}"
