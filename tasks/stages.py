@@ -8,6 +8,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.errors import SettingsError
 from dr_irl.evaluation.judges import JUDGES
+from dr_irl.evaluation.suites import SUITES, own_prompts, suites
 from dr_irl.language.resolve import model_identity
 from dr_irl.registry import Registry
 from tasks.plumbing import BY_VALUE, LEFT_OUT
@@ -97,6 +99,12 @@ def _judge(settings: Settings) -> dict[str, Any]:
 def _categories() -> list[dict[str, str]]:
     """Return the table of harm categories; a row of another package is no code of ours."""
     return [asdict(harm_category(name)) for name in HARM_CATEGORIES]
+
+
+def _suites() -> dict[str, Any]:
+    """Return the code of each suite, and a hash of the prompts that it brings itself, wherever it has them from."""
+    texts = {suite.name: "\n".join(own_prompts(suite)) for suite in suites()}
+    return {name: named(SUITES, name) | {"prompts": sha256(text.encode()).hexdigest()} for name, text in texts.items()}
 
 
 def _policy(settings: Settings) -> dict[str, Any]:
@@ -245,6 +253,7 @@ EVALUATION = Stage(
         "seed": s.seed,
         "model": model,
         "evaluation": s.evaluation.model_dump(),
+        "suites": _suites(),
         "judge": _judge(s),
         "models": _policy(s),
     },
@@ -258,7 +267,7 @@ REPORT = Stage(
             exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
             | {"limits": True, "promotion": True}
         )
-        | {"categories": _categories()}
+        | {"categories": _categories(), "suites": _suites()}
     ),
     page="tasks.orchestration.pages:show_report",
 )
