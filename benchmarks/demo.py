@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from dr_irl.artifacts import Store
+from dr_irl.evaluation.suites import HARMFUL, to_answer
 from dr_irl.profile import load_settings
 from flows.record import load_run
 
@@ -104,7 +105,7 @@ def known_runs(settings: dict[str, Any]) -> dict[str, Any]:
 
 def write(settings: dict[str, Any], smoke: dict[str, float], runs: dict[str, Any]) -> None:
     """Write the results, with the medians over seeds."""
-    suites = {"harmful": "all", "ordinary": "ordinary", "lookalike": "lookalike"}
+    suites = {HARMFUL: "all"} | {suite.name: suite.name for suite in to_answer()}
     over_seeds = {
         model: {
             name: median(r["models"][model]["refusal"][key]["share"] for r in runs.values())

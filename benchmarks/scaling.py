@@ -36,8 +36,9 @@ from dr_irl.artifacts import Store
 from dr_irl.checkpoint import Snapshot
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import JUDGES
+from dr_irl.evaluation.prompts import evaluation_prompts
 from dr_irl.evaluation.run import answer_prompts, perplexity
-from dr_irl.evaluation.suites import HARMFUL, ORDINARY, evaluation_prompts, suite_of
+from dr_irl.evaluation.suites import HARMFUL, ORDINARY, suites
 from dr_irl.language.adapters import merge_adapter_into, share_weights
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.progress import SilentProgress
@@ -115,7 +116,7 @@ def arm_settings(settings: Settings, changes: Mapping[str, Mapping[str, Any]], d
     return Settings.model_validate(values)
 
 
-def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> dict[str, Any]:
+def run_arm(settings: Settings, inputs: Inputs, prompts: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
     """Align the warm start as the settings say, and measure it on the way."""
     base, tokenizer = base_policy(settings)
     sampled = share_weights(base)
@@ -145,13 +146,12 @@ def run_arm(settings: Settings, inputs: Inputs, examples: Sequence[Example]) -> 
     def measure() -> dict[str, Any]:
         merge_adapter_into(sampled, policy)
         answers = answer_prompts(
-            sampler(0.0, settings.evaluation.max_new_tokens, lambda _: None), examples, JUDGES[settings.judge]
+            sampler(0.0, settings.evaluation.max_new_tokens, lambda _: None), prompts, JUDGES[settings.judge]
         )
         refused = {suite: "" for suite in dict.fromkeys(a.suite for a in answers)}
         for answer in answers:
             refused[answer.suite] += {True: "1", False: "0", None: "?"}[answer.refused]
-        ordinary = [example for example in examples if suite_of(example) == ORDINARY]
-        return {"refused": refused, "perplexity": perplexity(sampled, tokenizer, ordinary)}
+        return {"refused": refused, "perplexity": perplexity(sampled, tokenizer, prompts[ORDINARY])}
 
     milestones, start = Milestones(measure), time.monotonic()
     state = loop.run(
@@ -272,10 +272,11 @@ def main() -> None:
         record = load_run(store, "latest")
         torch.set_num_threads(options.threads or record.settings.threads)
         inputs = Inputs(store, record.artifacts | {"start": record.artifacts["warm-start"]})  # as the DAG calls it
-        examples = evaluation_prompts(
+        prompts = evaluation_prompts(
             read_examples(inputs.folder("balance"), "heldout"),
+            suites(),
             per_category=1000,
-            ordinary=1000,
+            per_suite=1000,
             generator=numpy_generator(record.settings.seed, "evaluation prompts"),
         )
         kept = {"profile", "seed", "threads", "evaluation"}
@@ -294,7 +295,7 @@ def main() -> None:
                 raise SystemExit(
                     f"seed {record.settings.seed} was measured in {other.pop()}; say --dtype, or drop its arms"
                 )
-            runs[arm] = run_arm(changed, inputs, examples)
+            runs[arm] = run_arm(changed, inputs, prompts)
             write(settings, known["runs"])
 
 

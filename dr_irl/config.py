@@ -131,7 +131,7 @@ class EvaluationSettings(Section):
     per_category: PositiveInt = 1000
     """At most this many held-out harmful prompts per category."""
     ordinary: PositiveInt = 1000
-    """At most this many ordinary and as many look-alike prompts."""
+    """At most this many ordinary prompts, and as many of each other suite (`dr_irl/evaluation/suites/`)."""
     rows_at_once: PositiveInt = 64
     """Sequences decoded together."""
 

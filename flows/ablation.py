@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import ABLATIONS
 from dr_irl.errors import SettingsError
-from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
+from dr_irl.evaluation.suites import HARMFUL, ORDINARY
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Answer
 from dr_irl.results.statistics import paired_difference
@@ -117,7 +117,8 @@ def _shares(summaries: Sequence[ModelSummary]) -> dict[str, float]:
 
     return {
         HARMFUL: percent([summary.refusal["all"] for summary in summaries]),
-        **{suite: percent([s.over_refusal[suite] for s in summaries]) for suite in (ORDINARY, LOOKALIKE)},
+        **{suite: percent([s.other_refusal[suite] for s in summaries]) for suite in summaries[0].other_refusal},
+        **{suite: percent([s.over_refusal[suite] for s in summaries]) for suite in summaries[0].over_refusal},
         "perplexity": round(fmean(summary.perplexity for summary in summaries), 2),
     }
 

@@ -50,8 +50,8 @@ def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
 def read_summary(folder: Path) -> ModelSummary:
     """Read the summary that an evaluation wrote."""
     values: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
-    for table in ("refusal", "over_refusal"):
-        values[table] = {name: Rate(**rate) for name, rate in values[table].items()}
+    for table in ("refusal", "over_refusal", "other_refusal"):
+        values[table] = {name: Rate(**rate) for name, rate in values.get(table, {}).items()}
     return ModelSummary(**values)
 
 

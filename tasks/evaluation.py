@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dr_irl.evaluation.judges import JUDGES
+from dr_irl.evaluation.prompts import evaluation_prompts
 from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
-from dr_irl.evaluation.suites import ORDINARY, evaluation_prompts, suite_of
+from dr_irl.evaluation.suites import ORDINARY, suites
 from dr_irl.records import Answer
 from dr_irl.seeding import numpy_generator
 from tasks.contents import ADAPTER, ANSWERS, SUMMARY, model_title, read_examples
@@ -19,13 +20,15 @@ def evaluation(folder: Path, job: Job) -> None:
     options = job.settings.evaluation
     adapter = job.inputs.folder("adapter") / ADAPTER if "adapter" in job.inputs else None
     model, tokenizer = merged_policy(job.settings, adapter)
-    examples = evaluation_prompts(
+    prompts = evaluation_prompts(
         read_examples(job.inputs.folder("balance"), "heldout"),
+        suites(),
         per_category=options.per_category,
-        ordinary=options.ordinary,
+        per_suite=options.ordinary,
         generator=numpy_generator(job.settings.seed, "evaluation prompts"),
     )
-    with job.progress.stage(f"evaluate {job.variant}", len(examples) * options.max_new_tokens, "tokens") as meter:
+    tokens = sum(map(len, prompts.values())) * options.max_new_tokens
+    with job.progress.stage(f"evaluate {job.variant}", tokens, "tokens") as meter:
         sampler = sampler_of(
             job.settings,
             model,
@@ -35,8 +38,7 @@ def evaluation(folder: Path, job: Job) -> None:
             rows_at_once=options.rows_at_once,
             report=meter.advance,
         )
-        answers = answer_prompts(sampler, examples, JUDGES[job.settings.judge])
-    ordinary = [example for example in examples if suite_of(example) == ORDINARY]
-    summary = summarise(model_title(job.variant), answers, perplexity(model, tokenizer, ordinary))
+        answers = answer_prompts(sampler, prompts, JUDGES[job.settings.judge])
+    summary = summarise(model_title(job.variant), answers, perplexity(model, tokenizer, prompts[ORDINARY]))
     Answer.write(answers, folder / ANSWERS)
     (folder / SUMMARY).write_text(json.dumps(asdict(summary), indent=2))

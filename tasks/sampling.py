@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from dr_irl.categories import ALL_LABELS
-from dr_irl.evaluation.suites import evaluation_prompts
+from dr_irl.evaluation.prompts import evaluation_prompts
+from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY, SUITES
 from dr_irl.records import Completion, Example
 from dr_irl.seeding import numpy_generator, torch_generator
 from tasks.contents import COMPLETIONS, read_examples
@@ -63,6 +64,10 @@ def measured_prompts(heldout: list[Example], job: Job) -> list[Example]:
     """Choose the held-out prompts that the reward models are measured on: so many per category, benign included."""
     count = job.settings.completions.heldout_per_category
     chosen = evaluation_prompts(
-        heldout, per_category=count, ordinary=count, generator=numpy_generator(job.settings.seed, "measured prompts")
+        heldout,
+        [SUITES[name] for name in (HARMFUL, ORDINARY, LOOKALIKE)],  # these share out the data
+        per_category=count,
+        per_suite=count,
+        generator=numpy_generator(job.settings.seed, "measured prompts"),
     )
-    return [example for example in chosen if example.category in ALL_LABELS]
+    return [example for examples in chosen.values() for example in examples if example.category in ALL_LABELS]

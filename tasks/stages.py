@@ -8,6 +8,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
 from dr_irl.errors import SettingsError
 from dr_irl.evaluation.judges import JUDGES
+from dr_irl.evaluation.suites import SUITES, own_prompts, suites
 from dr_irl.language.resolve import model_identity
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.reward.objectives import OBJECTIVES
@@ -75,8 +77,8 @@ class Stage:
             return code_of(self.make, *entries)
         except (ModuleNotFoundError, AttributeError) as error:
             raise SettingsError(
-                f"stage {self.name} is made by {', '.join([self.make, *entries])}, and {error}; an entry point names "
-                "the module that defines a thing, and what it is called there"
+                f"stage {self.name} cannot be made: {error}; an entry point names the module that defines a thing, and "
+                "what it is called there"
             ) from error
 
 
@@ -125,6 +127,18 @@ def _generator_entries(settings: Settings) -> Sequence[str]:
 def _categories() -> list[dict[str, str]]:
     """Return the table of harm categories; a row of another package is no code of ours."""
     return [asdict(harm_category(name)) for name in HARM_CATEGORIES]
+
+
+def suite_entries(settings: Settings) -> Sequence[str]:
+    """Name the suites of the evaluation."""
+    del settings
+    return list(SUITES.entries.values())
+
+
+def _suites() -> dict[str, str]:
+    """Return a hash of the prompts that each suite brings itself, wherever it has them from."""
+    texts = {suite.name: "\n".join(own_prompts(suite)) for suite in suites()}
+    return {name: sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def policy_identity(settings: Settings) -> dict[str, Any]:
@@ -266,11 +280,12 @@ EVALUATION = Stage(
         "seed": s.seed,
         "model": model,
         "evaluation": s.evaluation.model_dump(),
+        "suites": _suites(),
         "judge": s.judge,
         "models": policy_identity(s),
     },
     page="tasks.orchestration.pages:show_refusal",
-    named=entries_of(sampler_entry, judge_entry),
+    named=entries_of(sampler_entry, judge_entry, suite_entries),
 )
 REPORT = Stage(
     "report",
@@ -280,7 +295,7 @@ REPORT = Stage(
             exclude=dict.fromkeys(("grpo", "reward", "warm_start"), {"checkpoint_every"})
             | {"limits": True, "promotion": True}
         )
-        | {"categories": _categories()}
+        | {"categories": _categories(), "suites": _suites()}
     ),
     page="tasks.orchestration.pages:show_report",
 )

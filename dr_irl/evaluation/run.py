@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.evaluation.judges import Judge
-from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY, suite_of
+from dr_irl.evaluation.suites import HARMFUL, ORDINARY, Suite, to_answer, to_refuse
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.masks import micro_batches
@@ -19,19 +19,20 @@ from dr_irl.language.sampling import Sampler
 from dr_irl.language.split import SplitDecoder
 from dr_irl.records import Answer, Example
 from dr_irl.results.statistics import rate
-from dr_irl.results.summaries import ModelSummary
+from dr_irl.results.summaries import ModelSummary, Rate
 
 _OPENING_WORDS = 5
 _TOKENS_PER_PASS = 4096
 _MAX_ANSWER_TOKENS = 512
 
 
-def answer_prompts(sampler: Sampler, examples: Sequence[Example], judge: Judge) -> list[Answer]:
-    """Let the model answer every prompt once, greedily, and judge each answer."""
-    samples = sampler.sample([e.prompt for e in examples], per_prompt=1, generator=torch.Generator())
+def answer_prompts(sampler: Sampler, prompts: Mapping[str, Sequence[Example]], judge: Judge) -> list[Answer]:
+    """Let the model answer every prompt of every suite once, greedily, and judge each answer."""
+    asked = [(suite, example) for suite, examples in prompts.items() for example in examples]
+    samples = sampler.sample([example.prompt for _, example in asked], per_prompt=1, generator=torch.Generator())
     return [
         Answer(
-            suite=suite_of(example),
+            suite=suite,
             prompt_id=example.id,
             prompt=example.prompt,
             category=str(example.category),
@@ -39,7 +40,7 @@ def answer_prompts(sampler: Sampler, examples: Sequence[Example], judge: Judge) 
             refused=judge(example.prompt, sample.text),
             truncated=sample.truncated,
         )
-        for example, (sample,) in zip(examples, samples, strict=True)
+        for (suite, example), (sample,) in zip(asked, samples, strict=True)
     ]
 
 
@@ -68,17 +69,21 @@ def summarise(name: str, answers: Sequence[Answer], answer_perplexity: float) ->
     """Sum up one model's judged answers."""
     harmful = [answer for answer in answers if answer.suite == HARMFUL]
     by_category = {c: [a.refused for a in harmful if a.category == c] for c in HARM_CATEGORIES}
-    deserving = {s: [a.refused for a in answers if a.suite == s] for s in (ORDINARY, LOOKALIKE)}
     ordinary = [answer.text for answer in answers if answer.suite == ORDINARY]
     return ModelSummary(
         name=name,
         refusal={c: rate(flags) for c, flags in by_category.items()} | {"all": rate([a.refused for a in harmful])},
-        over_refusal={suite: rate(flags) for suite, flags in deserving.items()},
+        over_refusal=_rates(to_answer(), answers),
         perplexity=answer_perplexity,
         distinct_2=distinct_pairs([answer.text for answer in answers]),
         commonest_opening=commonest_share([" ".join(text.lower().split()[:_OPENING_WORDS]) for text in ordinary]),
         commonest_answer=commonest_share([answer.text for answer in answers]),
+        other_refusal=_rates(to_refuse(), answers),
     )
+
+
+def _rates(suites: Sequence[Suite], answers: Sequence[Answer]) -> dict[str, Rate]:
+    return {suite.name: rate([a.refused for a in answers if a.suite == suite.name]) for suite in suites}
 
 
 def distinct_pairs(texts: Sequence[str]) -> float:

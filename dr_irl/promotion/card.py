@@ -113,6 +113,10 @@ def _results(models: Sequence[ModelSummary]) -> str:
         for category in models[-1].refusal
     ]
     rows += [
+        (f"{suite}, to be refused", *(show_counted_rate(m.other_refusal.get(suite)) for m in models))
+        for suite in models[-1].other_refusal
+    ]
+    rows += [
         (suite, *(show_counted_rate(m.over_refusal.get(suite)) for m in models)) for suite in models[-1].over_refusal
     ]
     rows += [

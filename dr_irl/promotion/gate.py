@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
-from dr_irl.evaluation.suites import HARMFUL, LOOKALIKE, ORDINARY
+from dr_irl.evaluation.suites import HARMFUL, to_answer, to_refuse
 from dr_irl.promotion.bounds import Bounds
 from dr_irl.records import Answer
 from dr_irl.results.comparison import compare_refusals
@@ -97,9 +97,16 @@ def run_gate(
             for category in HARM_CATEGORIES
         ),
         _overall(_pairs(champion, challenger, HARMFUL), bounds),
+        *(
+            _not_worse(f"safety: {suite.name}", _pairs(champion, challenger, suite.name), bounds, bounds.overall_level)
+            for suite in to_refuse()
+        ),
         _judged(challenger.answers, bounds),
-        *_over_refusal(ORDINARY, _pairs(champion, challenger, ORDINARY), bounds.max_refused_ordinary, bounds),
-        *_over_refusal(LOOKALIKE, _pairs(champion, challenger, LOOKALIKE), bounds.max_refused_lookalike, bounds),
+        *(
+            check
+            for suite in to_answer()
+            for check in _over_refusal(suite.name, _pairs(champion, challenger, suite.name), bounds)
+        ),
         *_usefulness(champion.summary, challenger.summary, bounds),
         *_rewards(rewards, bounds),
         *_data(data, bounds),
@@ -181,13 +188,15 @@ def _judged(answers: Sequence[Answer], bounds: Bounds) -> Check:
     return _at_most("judged", f"the judge left open {unjudged} of {len(answers)} answers,", share, bounds.max_unjudged)
 
 
-def _over_refusal(suite: str, pairs: _Pairs, limit: float, bounds: Bounds) -> list[Check]:
-    names = f"over-refusal: {suite}", f"rise of over-refusal: {suite}"
+def _over_refusal(suite: str, pairs: _Pairs, bounds: Bounds) -> list[Check]:
+    share, rise = f"over-refusal: {suite}", f"rise of over-refusal: {suite}"
+    limit = bounds.max_refused.get(suite)
     if pairs.count < bounds.min_judged:
-        return [_too_few(name, pairs.count, bounds) for name in names]
+        return [_too_few(name, pairs.count, bounds) for name in (share, rise)]
+    seen = f"refuses {pairs.after} of {pairs.count},"
     return [
-        _at_most(names[0], f"refuses {pairs.after} of {pairs.count},", pairs.after / pairs.count, limit),
-        _at_most(names[1], f"{pairs}: more by", pairs.rise, bounds.over_refusal_tolerance, _points),
+        *([] if limit is None else [_at_most(share, seen, pairs.after / pairs.count, limit)]),
+        _at_most(rise, f"{pairs}: more by", pairs.rise, bounds.over_refusal_tolerance, _points),
     ]
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES, colours
+from dr_irl.evaluation.suites import HARMFUL, suites, to_answer, to_refuse
 from dr_irl.records import Answer, ScalingRecord, StepRecord
 from dr_irl.report import plots
 from dr_irl.report.data import ReportData
@@ -22,12 +23,9 @@ Answers = Mapping[str, list[Answer]]
 SideBySide = list[tuple[str, Answer]]
 """One prompt: the models that answered it, with their answers."""
 
-OPEN_SUITES = {"ordinary": "Ordinary prompts", "lookalike": "Look-alike prompts"}
-"""Suites whose prompts are shown openly; every other prompt is folded away."""
 _OPEN_SAMPLES = 12
 _HARMFUL_SAMPLES = 3
 _UNMEASURED = "–"
-_SUITES = {"harmful": "Harmful prompts"} | OPEN_SUITES
 _FACTORS = ("data", "model", "alpha")
 
 
@@ -112,6 +110,9 @@ def render_report(data: ReportData) -> str:
     return environment.get_template("report.html.jinja").render(
         data=data,
         models=models,
+        harmful=HARMFUL,
+        to_refuse=to_refuse(),
+        to_answer=to_answer(),
         light_colours=_style(0),
         dark_colours=_style(1),
         model_colours={model.summary.name: model.colour for model in models},
@@ -125,7 +126,7 @@ def render_report(data: ReportData) -> str:
         grpo_categories=_in_order(step.category for step in data.steps),
         longest_stage=max(filter(math.isfinite, data.stage_seconds.values()), default=0.0),
         scaling=scaling_panels(data.scaling),
-        open_samples={title: samples(data.answers, suite) for suite, title in OPEN_SUITES.items()},
+        open_samples={suite.title: samples(data.answers, suite.name) for suite in to_answer()},
         harmful_samples=harmful_samples(data.answers),
         settings=flatten(data.settings),
         machine=_machine(data.environment),
@@ -220,7 +221,8 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 def suite_label(suite: str) -> str:
     """Return a suite's name as a reader sees it."""
-    return _SUITES.get(suite) or suite.replace("_", " ").capitalize()
+    titles = {each.name: each.title for each in suites()}
+    return titles.get(suite) or suite.replace("_", " ").capitalize()
 
 
 def percent(value: float | int | Rate | None, digits: int = 1) -> str:
@@ -255,8 +257,8 @@ def p_value(value: float | int) -> str:
 
 
 def _is_open(answer: Answer) -> bool:
-    """Tell whether a prompt may be shown openly; whatever is not known to be harmless may not."""
-    return answer.category == BENIGN and answer.suite in OPEN_SUITES
+    """Tell whether a prompt may be shown openly, as those to be answered; what is not known to be harmless may not."""
+    return answer.category == BENIGN and answer.suite in {suite.name for suite in to_answer()}
 
 
 def _hidden_in(category: str) -> Callable[[Answer], bool]:

@@ -38,7 +38,7 @@ class ModelSummary:
     refusal: dict[str, Rate]
     """Harm category -> refusal rate on held-out harmful prompts; `all` is their union."""
     over_refusal: dict[str, Rate]
-    """`ordinary` and `lookalike` -> refusal rate on prompts that deserve an answer."""
+    """Suite that is to be answered, such as `ordinary` and `lookalike` -> its refusal rate."""
     perplexity: float
     """Of held-out good answers to ordinary prompts."""
     distinct_2: float
@@ -47,6 +47,8 @@ class ModelSummary:
     """Share of the commonest first five words among answers to ordinary prompts."""
     commonest_answer: float
     """Share of the commonest complete answer among all answers."""
+    other_refusal: dict[str, Rate] = field(default_factory=dict)
+    """Suite that is to be refused, besides the harmful prompts of the categories -> its refusal rate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.categories import BENIGN, HARM_CATEGORIES
 from dr_irl.errors import UserError
+from dr_irl.evaluation.suites import to_answer, to_refuse
 from dr_irl.results.summaries import ModelSummary, Rate
 from dr_irl.results.wording import show_rate
 from flows.commands.scoring import fetch
@@ -223,17 +224,19 @@ def result_table(models: list[ModelSummary]) -> Table:
         table.add_column(model.name, justify="right", min_width=len(model.name))
     for category in (*HARM_CATEGORIES, "all"):
         label = "harmful, all" if category == "all" else category
-        table.add_row(label, *_rates([m.refusal[category] for m in models]), end_section=category == "all")
-    for suite, label in (("ordinary", f"{BENIGN}: ordinary"), ("lookalike", f"{BENIGN}: look-alike")):
-        table.add_row(label, *_rates([model.over_refusal[suite] for model in models]))
+        table.add_row(label, *_rates([m.refusal.get(category) for m in models]), end_section=category == "all")
+    for suite in to_refuse():
+        table.add_row(f"to refuse: {suite.label}", *_rates([m.other_refusal.get(suite.name) for m in models]))
+    for suite in to_answer():
+        table.add_row(f"{BENIGN}: {suite.label}", *_rates([m.over_refusal.get(suite.name) for m in models]))
     table.add_section()
     table.add_row("perplexity, good answers", "", *(f"{model.perplexity:.1f}" for model in models))
     return table
 
 
-def _rates(rates: Sequence[Rate]) -> list[str]:
+def _rates(rates: Sequence[Rate | None]) -> list[str]:
     """Return how many prompts there were, and the share that each model refused of those that were scored."""
-    return [str(max(rate.count + rate.unscored for rate in rates)), *map(show_rate, rates)]
+    return [str(max(rate.count + rate.unscored if rate else 0 for rate in rates)), *map(show_rate, rates)]
 
 
 def _plain(text: str) -> str:

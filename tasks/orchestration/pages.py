@@ -207,9 +207,9 @@ def _reward_row(label: str, gaps: Sequence[float], own: Sequence[RewardReading])
 
 
 def refusal_rows(earlier: Sequence[Row], model: ModelSummary) -> list[Row]:
-    """Set a model beside others: refusal of harmful prompts by category, then of ordinary and look-alike ones."""
+    """Set a model beside others: refusal of harmful prompts by category, then of the other suites."""
     rows, title = {row["prompts"]: row for row in earlier}, model_title(model.name)
-    shares = model.refusal | model.over_refusal
+    shares = model.refusal | model.other_refusal | model.over_refusal
     return [
         {"prompts": group, **rows.get(group, {}), title: show_counted_rate(share)} for group, share in shares.items()
     ]

@@ -71,7 +71,7 @@ def test_perplexity_of_nothing_is_not_a_number(model: PreTrainedModel) -> None:
 
 def test_every_prompt_gets_one_greedy_answer(model: PreTrainedModel) -> None:
     sampler = CachedPrefixSampler(model, load_tokenizer(NAME), max_new_tokens=6, temperature=0.0)
-    examples = [example("hi", None), example("mock him", None, "insult", "direct")]
+    examples = {"ordinary": [example("hi", None)], "harmful": [example("mock him", None, "insult", "direct")]}
     found = answer_prompts(sampler, examples, JUDGES["wording"])
     assert [(a.suite, a.prompt_id, a.category) for a in found] == [
         ("ordinary", "hi", BENIGN),
@@ -83,7 +83,7 @@ def test_every_prompt_gets_one_greedy_answer(model: PreTrainedModel) -> None:
 def test_judge_hears_the_prompt_and_the_answer(model: PreTrainedModel) -> None:
     heard: list[tuple[str, ...]] = []
     sampler = CachedPrefixSampler(model, load_tokenizer(NAME), max_new_tokens=6, temperature=0.0)
-    (found,) = answer_prompts(sampler, [example("hi", None)], lambda *said: heard.append(said))
+    (found,) = answer_prompts(sampler, {"ordinary": [example("hi", None)]}, lambda *said: heard.append(said))
     assert heard == [("hi", found.text)]
 
 
