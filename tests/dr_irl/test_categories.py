@@ -92,6 +92,16 @@ def test_a_package_is_not_imported_to_list_its_categories(tmp_path: Path) -> Non
     assert seen_with(tmp_path, "scams=more_harm:scams", show=show).strip() == "scams False"
 
 
+def test_a_ninth_label_is_drawn_on_the_page_of_a_run(tmp_path: Path) -> None:
+    show = (
+        "import base64; from tasks.orchestration.curves import draw_curves; from dr_irl.categories import ALL_LABELS;"
+        "said = draw_curves('alpha', {name: [(1, 1.0), (2, 2.0)] for name in ALL_LABELS});"
+        "print(base64.b64decode(said.split(',')[1]).decode())"
+    )
+    picture = seen_with(tmp_path, "scams=more_harm:scams", show=show)
+    assert 'stroke="#113355"' in picture and ">scams<" in picture
+
+
 @pytest.mark.parametrize(
     ("point", "told"),
     [
