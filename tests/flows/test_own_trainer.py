@@ -1,9 +1,11 @@
-"""A trainer, a sampler and a reward objective that another package brings, through the user's own command."""
+"""Trainer, sampler and reward objective of docs/extend.md, as a package beside ours, by the user's own command."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,49 +13,7 @@ import pytest
 from outside_package import install
 
 SCRIPTS = Path(sys.executable).parent
-SOURCE = '''
-import json
-from dataclasses import replace
-from pathlib import Path
-
-from dr_irl.language.adapters import POLICY, save_adapter
-from dr_irl.language.sampling import CachedPrefixSampler
-from dr_irl.reward.losses import Objective, pairwise_loss
-from tasks.alignment import fresh_policy
-from tasks.models import base_policy
-from tasks.stages import Stage
-from tasks.trainers import Trainer
-
-
-def keep(folder: Path, job) -> None:
-    """Train nothing at all: an adapter as it begins."""
-    save_adapter(fresh_policy(base_policy(job.settings)[0], job.settings), POLICY, folder / "adapter")
-
-
-KEEPING = Trainer(
-    stage=Stage("keep", "own:keep", lambda settings, _: {"seed": settings.seed}),
-    preview=lambda settings: "keep                 nothing is trained",
-    rewards=False,
-)
-
-
-class Loud(CachedPrefixSampler):
-    """Says in a file that it was asked."""
-
-    def sample(self, prompts, **how):
-        with open(Path(__file__).parent / "asked", "a") as asked:
-            asked.write(f"{len(prompts)}\\n")
-        return super().sample(prompts, **how)
-
-
-def halved(demonstration, completions, log_weights, constants: Objective):
-    return pairwise_loss(demonstration, completions, beta=constants.beta) / 2
-'''
-ENTRIES = {
-    "dr_irl.trainers": {"keep": "own:KEEPING"},
-    "dr_irl.samplers": {"loud": "own:Loud"},
-    "dr_irl.reward_objectives": {"halved": "own:halved"},
-}
+PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text()
 CHOSEN = ["--set", "alignment.trainer=keep", "--set", "models.sampler=loud", "--set", "reward.objective=halved"]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,7 +21,12 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    install(folder, "own", SOURCE, ENTRIES)
+    [toml] = re.findall(r"(?ms)^```toml\n(.*?)^```$", PAGE)
+    groups = tomllib.loads(toml)["project"]["entry-points"]
+    del groups["dr_irl.categories"]  # a category more needs demonstrations
+    install(folder, "my_safety", "", groups)
+    for text in re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE):
+        (folder / text.split("\n")[0].removeprefix("# ")).write_text(text)
     return folder
 
 
@@ -118,8 +83,8 @@ def test_the_report_names_what_was_chosen(ran: tuple[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_the_sampler_was_asked(ran: tuple[str, Path], own: Path) -> None:
-    assert (own / "asked").read_text().count("\n") >= 3  # completions and two evaluations
+def test_the_sampler_was_asked(ran: tuple[str, Path]) -> None:
+    assert ran[0].count("asked ") >= 3  # completions and two evaluations
 
 
 @pytest.mark.slow
@@ -127,18 +92,18 @@ def test_the_reward_models_were_trained_with_the_objective(ran: tuple[str, Path]
     [manifest] = (ran[1] / "store" / "objects" / "reward" / "insult").glob("*/manifest.json")
     told = json.loads(manifest.read_text())
     assert told["settings"]["reward"]["objective"] == "halved"
-    assert "own" in told["source"]
+    assert "my_losses" in told["source"]
 
 
 @pytest.mark.slow
 def test_an_edit_of_the_package_builds_anew_what_it_made(ran: tuple[str, Path], dr_irl: Command, own: Path) -> None:
     before = plan(dr_irl, ran[1] / "store", *CHOSEN)
     assert set(before.values()) == {"in the store"}
-    text = (own / "own.py").read_text()
-    (own / "own.py").write_text(text.replace("/ 2", "/ 3"))
+    text = (own / "my_losses.py").read_text()
+    (own / "my_losses.py").write_text(text.replace("/ 2", "/ 3"))
     try:
         after = plan(dr_irl, ran[1] / "store", *CHOSEN)
     finally:
-        (own / "own.py").write_text(text)
+        (own / "my_losses.py").write_text(text)
     changed = {name.split("/")[0] for name, state in after.items() if state != "in the store"}
     assert changed == {"reward", "panel", "panel-report", "report"}
