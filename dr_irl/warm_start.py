@@ -22,6 +22,7 @@ from dr_irl.categories import BENIGN
 from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
 from dr_irl.errors import DivergenceError
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
+from dr_irl.language.decoders import open_decoder
 from dr_irl.language.logprobs import (
     answer_distributions,
     answer_states,
@@ -31,8 +32,9 @@ from dr_irl.language.logprobs import (
 )
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.openings import Openings, TokenShares, certain
+from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
-from dr_irl.language.split import SplitDecoder, pad_features
+from dr_irl.language.split import pad_features
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.reward.train import warm_up_then_decay
 
@@ -172,8 +174,8 @@ class _Learner:
         self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[_Row], options: WarmStart
     ) -> None:
         """Expect exactly `rows`: a row that never comes up would be computed in vain, with its chunk."""
-        self._model, self._head, self._options = model, model.get_output_embeddings(), options
-        self._decoder = SplitDecoder(model, upper_layers=options.adapted_layers)
+        self._model, self._head, self._options = model, head_of(model), options
+        self._decoder = open_decoder(model, upper_layers=options.adapted_layers)
         self._pad, self._shared = padding_id(tokenizer), preamble_length(tokenizer)
         self._features: dict[int, Tensor] = {}
         self._base: dict[int, Tensor] = {}

@@ -10,6 +10,7 @@ LEFT_OUT: Mapping[str, str] = {
     "dr_irl.artifacts": "where artifacts lie and whether they are whole; what is read from them counts as an input",
     "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
     "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
+    "dr_irl.language.proved": "which of several ways that give the same numbers a model is run; each way counts itself",
     "dr_irl.progress": "who hears of progress",
     "dr_irl.language.samplers": "which name stands for what; what is named in the settings counts: `Stage.named`",
     "dr_irl.registry": "finds a thing by its name; what is named in the settings counts: `Stage.named`",

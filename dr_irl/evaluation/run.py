@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,11 +11,12 @@ from dr_irl.categories import HARM_CATEGORIES
 from dr_irl.evaluation.judges import Judge
 from dr_irl.evaluation.suites import HARMFUL, ORDINARY, Suite, to_answer, to_refuse
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
+from dr_irl.language.decoders import open_decoder
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.masks import micro_batches
+from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, pack
 from dr_irl.language.sampling import Sampler
-from dr_irl.language.split import SplitDecoder
 from dr_irl.records import Answer, Example
 from dr_irl.results.statistics import rate
 from dr_irl.results.summaries import ModelSummary, Rate
@@ -53,8 +53,7 @@ def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examp
     questions = prompt_ids(tokenizer, [prompt for prompt, _ in pairs])
     answers = response_ids(tokenizer, [response for _, response in pairs], limit=_MAX_ANSWER_TOKENS)
     bundles = [Bundle(question, [answer]) for question, answer in zip(questions, answers, strict=True)]
-    decoder = SplitDecoder(model, upper_layers=1)
-    head = cast(torch.nn.Module, model.get_output_embeddings())
+    decoder, head = open_decoder(model, upper_layers=1), head_of(model)
     shared = preamble_length(tokenizer)
     total, count = 0.0, 0
     for rows in micro_batches([len(bundle) for bundle in bundles], _TOKENS_PER_PASS):

@@ -5,6 +5,8 @@ Measured on two cores with AMX, 20 rows of 50 tokens, forward and backward: 27 m
 a score for every pair of tokens.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +25,19 @@ def use_short_row_attention(model: PreTrainedModel) -> None:
     """Let a model attend this way where rows are short; only where it would use torch's fused attention otherwise."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(_NAME)
+
+
+@contextmanager
+def stock_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend for a while as it does without us."""
+    ours = model.config._attn_implementation == _NAME
+    if ours:
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if ours:
+            model.set_attn_implementation(_NAME)
 
 
 def grouped_attention(

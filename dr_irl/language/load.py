@@ -23,7 +23,9 @@ from transformers import (
 
 from dr_irl.errors import ModelError
 from dr_irl.language.attention import use_short_row_attention
+from dr_irl.language.proved import route_of_loaded
 from dr_irl.language.resolve import resolve_model
+from dr_irl.language.route import set_route
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
 """What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
@@ -100,7 +102,9 @@ def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, dev
         )
     use_short_row_attention(model)
     model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    set_route(model, route_of_loaded(model, name, folder))
+    return model
 
 
 @contextmanager

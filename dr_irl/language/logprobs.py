@@ -36,7 +36,7 @@ def answer_logprobs(
     """Score each answer in float32, given the final states of the rows and the language-model head."""
     predicting = answer_states(states, packed, where=packed.answer)
     chunks = zip(predicting.split(_POSITIONS), packed.answer_ids[packed.answer].split(_POSITIONS), strict=True)
-    score = _FrozenHeadScores.apply if _is_frozen_linear(head) else _scores
+    score = _FrozenHeadScores.apply if _is_frozen(head) else _scores
     scored = [score(some, chosen, head, temperature)[:2] for some, chosen in chunks]
     logprobs, entropy = map(torch.cat, zip(*scored, strict=True))
     return AnswerLogprobs(logprobs=_scatter(logprobs, packed.answer), entropy=_scatter(entropy, packed.answer))
@@ -100,15 +100,25 @@ def _scores(
 class _FrozenHeadScores(torch.autograd.Function):
     """The first two of `_scores`, whose gradient is computed with them, while the probabilities are at hand.
 
-    d log p(chosen) / d state = (w_chosen - sum_v p(v) w_v) / temperature, with w_v the head's weights of token v.
+    Of a linear head, d log p(chosen) / d state = (w_chosen - sum_v p(v) w_v) / temperature, with w_v the head's weights
+    of token v. Of others, torch works it out, at once, so that no logits wait for the backward pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, chosen: Tensor, head: nn.Linear, temperature: float) -> tuple[Tensor, Tensor]:
-        logprobs, entropy, shares = _scores(states, chosen, head, temperature)
-        if ctx.needs_input_grad[0]:
+    def forward(ctx: Any, states: Tensor, chosen: Tensor, head: nn.Module, temperature: float) -> tuple[Tensor, Tensor]:
+        if not ctx.needs_input_grad[0]:
+            logprobs, entropy, _ = _scores(states, chosen, head, temperature)
+        elif type(head) is nn.Linear:
+            logprobs, entropy, shares = _scores(states, chosen, head, temperature)
             mean = shares.to(head.weight.dtype) @ head.weight
             ctx.save_for_backward((head.weight[chosen].float() - mean.float()) / temperature)
+        else:
+            with torch.enable_grad():
+                given = states.detach().requires_grad_()
+                logprobs, entropy, _ = _scores(given, chosen, head, temperature)
+                # No position's score depends on another's state: the gradient of the sum holds that of each.
+                ctx.save_for_backward(*torch.autograd.grad(logprobs.sum(), given))
+            logprobs = logprobs.detach()
         ctx.number_format = states.dtype
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -119,8 +129,8 @@ class _FrozenHeadScores(torch.autograd.Function):
         return (gradients[0][:, None] * of_states).to(ctx.number_format), None, None, None
 
 
-def _is_frozen_linear(head: nn.Module) -> bool:
-    return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+def _is_frozen(head: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in head.parameters())
 
 
 def _logits(

@@ -49,6 +49,12 @@ class Packed:
     last: Int[Tensor, " answers"]
     """Flat position of each answer's last token; of the prompt's last, for an empty answer."""
 
+    @property
+    def key_position_ids(self) -> Int[Tensor, "rows keys"]:
+        """Positions of the keys: of the preamble, then of the row."""
+        before = torch.arange(len(self.preamble), device=self.ids.device).expand(len(self.ids), -1)
+        return torch.cat([before, self.position_ids], dim=1)
+
 
 def pack(bundles: Sequence[Bundle], *, pad: int, shared: int = 0, device: torch.device | str = "cpu") -> Packed:
     """Lay bundles out as rows; answers keep their order, bundle by bundle.

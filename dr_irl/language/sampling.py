@@ -1,17 +1,19 @@
-"""Samples completions with a decode loop that reads each prompt once."""
+"""Samples completions with a decode loop that reads each prompt once, where the model allows it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError
+from dr_irl.language.anatomy import context_length
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
-from dr_irl.language.masks import pad_left, positions
+from dr_irl.language.decoding import open_reader
+from dr_irl.language.route import Decoding, known_route
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class MakeSampler(Protocol):
 
 
 class CachedPrefixSampler:
-    """Runs what all prompts share once and each prompt once, repeats caches per completion, drops finished rows."""
+    """Runs what all prompts share once and each prompt once, repeats caches per completion, drops finished rows.
+
+    A model that this is wrong for is read in the way that was found for it when it was loaded: see `route.py`.
+    """
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class CachedPrefixSampler:
         self.model, self.tokenizer = model, tokenizer
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.rows_at_once, self.report = rows_at_once, report
+        self._decoding = route.decoding if (route := known_route(model)) else Decoding.SHARED
 
     @torch.inference_mode()
     def sample(self, prompts: Sequence[str], *, per_prompt: int, generator: torch.Generator) -> list[list[Sample]]:
@@ -83,7 +89,7 @@ class CachedPrefixSampler:
         self._check_room(ids)
         uniforms = torch.rand(len(ids), per_prompt, self.max_new_tokens, generator=generator, dtype=torch.float64)
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
-        at_once = max(1, self.rows_at_once // per_prompt)
+        at_once = max(1, self.rows_at_once // per_prompt) if self._decoding == Decoding.SHARED else 1
         found: dict[int, list[Sample]] = {}
         for start in range(0, len(order), at_once):
             batch = order[start : start + at_once]
@@ -94,8 +100,8 @@ class CachedPrefixSampler:
         return [found[index] for index in range(len(ids))]
 
     def _check_room(self, prompts: Sequence[Sequence[int]]) -> None:
-        longest, context = max(map(len, prompts), default=0), int(self.model.config.max_position_embeddings)
-        if longest + self.max_new_tokens > context:
+        longest, context = max(map(len, prompts), default=0), context_length(self.model.config)
+        if context is not None and longest + self.max_new_tokens > context:
             raise DataError(
                 f"a prompt of {longest} tokens and an answer of up to {self.max_new_tokens} exceed the model's context "
                 f"of {context} tokens; shorten it, or lower sources.max_prompt_characters, which drops such prompts"
@@ -107,16 +113,8 @@ class CachedPrefixSampler:
         uniforms = uniforms.to(device)
         per_prompt = len(uniforms) // len(prompts)
         shared = preamble_length(self.tokenizer)
-        ids, real = (t.to(device) for t in pad_left([p[shared:] for p in prompts], padding_id(self.tokenizer)))
-        real = torch.cat([real.new_ones(len(real), shared), real], dim=1)
-        cache = DynamicCache(config=self.model.config)
-        if shared:
-            preamble = torch.tensor([prompts[0][:shared]], device=device)
-            self.model.get_decoder()(input_ids=preamble, past_key_values=cache, use_cache=True)
-            cache.batch_repeat_interleave(len(prompts))
-        logits = self._next_logits(ids, real, positions(real)[:, shared:], cache).repeat_interleave(per_prompt, dim=0)
-        cache.batch_repeat_interleave(per_prompt)
-        mask = real.repeat_interleave(per_prompt, dim=0)
+        reader = open_reader(self.model, self._decoding, pad=padding_id(self.tokenizer), shared=shared)
+        logits = reader.start(prompts, per_prompt)
         alive = torch.arange(len(logits), device=device)
         rows: list[list[int]] = [[] for _ in range(len(logits))]
         for step in range(self.max_new_tokens):
@@ -128,28 +126,10 @@ class CachedPrefixSampler:
                 break
             if not going.all():
                 keep = going.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                alive, tokens, mask = alive[keep], tokens[keep], mask[keep]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = self._next_logits(tokens[:, None], mask, positions(mask)[:, -1:], cache)
+                reader.keep(keep)
+                alive, tokens = alive[keep], tokens[keep]
+            logits = reader.step(tokens)
         return rows
-
-    def _next_logits(
-        self,
-        ids: Int[Tensor, "rows new"],
-        mask: Bool[Tensor, "rows length"],
-        position_ids: Int[Tensor, "rows new"],
-        cache: DynamicCache,
-    ) -> Float[Tensor, "rows vocabulary"]:
-        hidden = self.model.get_decoder()(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        # Only the last position needs logits. Contiguous, or the product copies the vocabulary once per row.
-        return cast(torch.nn.Module, self.model.get_output_embeddings())(hidden[:, -1].contiguous())
 
     def _draw(
         self, logits: Float[Tensor, "rows vocabulary"], uniforms: Float64[Tensor, " rows"]

@@ -14,26 +14,36 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from dr_irl.language.anatomy import base_of, decoder_of, layers_name, norm_name
 from dr_irl.language.packing import Packed
+from dr_irl.language.windows import layer_masks
 
 
 class SplitDecoder:
     """Two views of one decoder, which hold its very modules, adapters included."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, *, upper_layers: int) -> None:
-        """Split below the topmost `upper_layers` layers, or below all where there are fewer."""
-        inner = model.get_base_model() if isinstance(model, PeftModel) else model
-        decoder: Any = cast(Any, inner).get_decoder()
-        at = max(0, len(decoder.layers) - upper_layers)
-        self._lower = _view(decoder, decoder.layers[:at], nn.Identity())
-        self._upper = _view(decoder, decoder.layers[at:], decoder.norm)
+        """Split below the topmost `upper_layers` layers, or below all where there are fewer.
+
+        Raises:
+            NotImplementedError: the family's layers, or its last norm, cannot be told from its other parts.
+        """
+        self._model = base_of(model)
+        decoder = decoder_of(model)
+        name = layers_name(decoder)
+        layers = list(cast(nn.ModuleList, decoder.get_submodule(name)))
+        at = max(0, len(layers) - upper_layers)
+        # The upper part keeps every layer's number: families look up by it what kind of layer one is.
+        self._given = [_Given(layer) for layer in layers[:at]]
+        self._lower = _view(decoder, {name: nn.ModuleList(layers[:at]), norm_name(decoder): nn.Identity()})
+        self._upper = _view(decoder, {name: nn.ModuleList([*self._given, *layers[at:]])})
         self._preamble: tuple[list[int], DynamicCache, Tensor] | None = None
 
     @torch.no_grad()
     def features(self, packed: Packed) -> Float[Tensor, "rows length hidden"]:
         """States of the rows after the frozen lower layers; those of the preamble are kept here."""
         cache = copy.deepcopy(self._preamble_below(packed)[0])
-        return self._run(self._lower, packed, cache, input_ids=packed.ids)
+        return self._run(self._lower, packed, cache)
 
     def states(
         self, features: Float[Tensor, "rows length hidden"], packed: Packed
@@ -41,8 +51,15 @@ class SplitDecoder:
         """Final states, from the features of the same rows."""
         cache = DynamicCache()
         if len(packed.preamble):
-            self._upper(inputs_embeds=self._preamble_below(packed)[1], past_key_values=cache, use_cache=True)
-        return self._run(self._upper, packed, cache, inputs_embeds=features)
+            self._hand_in(self._preamble_below(packed)[1])
+            self._upper(input_ids=packed.preamble[None], past_key_values=cache, use_cache=True)
+        self._hand_in(features)
+        return self._run(self._upper, packed, cache)
+
+    def _hand_in(self, states: Float[Tensor, "rows length hidden"]) -> None:
+        """Let the upper part begin with these states, whatever its family makes of the tokens before its layers."""
+        for given in self._given:
+            given.states = states
 
     @torch.no_grad()
     def _preamble_below(self, packed: Packed) -> tuple[DynamicCache, Float[Tensor, "1 shared hidden"]]:
@@ -57,21 +74,35 @@ class SplitDecoder:
             self._preamble = (ids, cache, states)
         return self._preamble[1:]
 
-    @staticmethod
-    def _run(part: nn.Module, packed: Packed, cache: DynamicCache, **inputs: Tensor) -> Tensor:
+    def _run(self, part: nn.Module, packed: Packed, cache: DynamicCache) -> Tensor:
         cache.batch_repeat_interleave(len(packed.ids))
         return part(
-            attention_mask=packed.visible,
+            input_ids=packed.ids,
+            attention_mask=layer_masks(
+                self._model, packed.visible, queries=packed.position_ids, keys=packed.key_position_ids
+            ),
             position_ids=packed.position_ids,
             past_key_values=cache,
             use_cache=True,
-            **inputs,
         ).last_hidden_state
+
+
+class _Given(nn.Module):
+    """Stands where a lower layer stands, whose states are known."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        """Look like `layer` to a decoder that asks what kind of layer it is."""
+        super().__init__()
+        self.__dict__ |= {name: value for name, value in layer.__dict__.items() if not name.startswith("_")}
+        self.states: Tensor | None = None
+
+    def forward(self, *_: Any, **__: Any) -> Tensor | None:
+        return self.states
 
 
 def layer_count(model: PreTrainedModel | PeftModel) -> int:
     """Number of transformer layers."""
-    return model.config.num_hidden_layers
+    return model.config.get_text_config().num_hidden_layers
 
 
 def topmost_layers(model: PreTrainedModel | PeftModel, count: int) -> list[int]:
@@ -85,8 +116,8 @@ def pad_features(features: Sequence[Float[Tensor, "_ hidden"]]) -> Float[Tensor,
     return nn.utils.rnn.pad_sequence(list(features), batch_first=True)
 
 
-def _view(decoder: nn.Module, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
+def _view(decoder: nn.Module, replaced: dict[str, nn.Module]) -> nn.Module:
     view = decoder.__class__.__new__(decoder.__class__)
     view.__dict__ = dict(decoder.__dict__)
-    view._modules = dict(decoder._modules) | {"layers": layers, "norm": norm}
+    view._modules = dict(decoder._modules) | replaced
     return view

@@ -13,10 +13,11 @@ from dr_irl.checkpoint import trainable_by_name
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import reference_active
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
+from dr_irl.language.decoders import open_decoder
 from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
 from dr_irl.language.masks import micro_batches
+from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
-from dr_irl.language.split import SplitDecoder
 from dr_irl.policy.objective import LossType, clipped_surrogate, kl_estimate, sequence_means, token_weights
 from dr_irl.policy.rollouts import Rollouts
 
@@ -49,7 +50,8 @@ class Learner:
         self.policy, self.tokenizer, self.rule = policy, tokenizer, rule
         self.parameters = trainable_by_name(policy)
         self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=rule.learning_rate, weight_decay=0.0)
-        self._decoder = SplitDecoder(policy, upper_layers=rule.adapted_layers)
+        self._decoder = open_decoder(policy, upper_layers=rule.adapted_layers)
+        self._head = head_of(policy)
 
     def learn(
         self, rollouts: Rollouts, advantages: Float[Tensor, "prompts group"], *, rate_factor: float
@@ -140,7 +142,7 @@ class Learner:
 
     def _logprobs(self, packed: Packed, features: Float[Tensor, "rows length hidden"]) -> AnswerLogprobs:
         states = self._decoder.states(features, packed)
-        return answer_logprobs(states, self.policy.get_output_embeddings(), packed, temperature=self.rule.temperature)
+        return answer_logprobs(states, self._head, packed, temperature=self.rule.temperature)
 
 
 @dataclass

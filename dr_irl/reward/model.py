@@ -12,13 +12,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError
 from dr_irl.language.adapters import draw_lora_weights
+from dr_irl.language.anatomy import context_length
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
+from dr_irl.language.decoders import open_decoder
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
-from dr_irl.language.split import SplitDecoder, pad_features, topmost_layers
+from dr_irl.language.split import pad_features, topmost_layers
 
 _TOKENS_PER_PASS = {"cpu": 1024, "cuda": 8192}
 """Padded tokens that run together without gradients; on a CPU, more do not stay in its caches."""
+
+_UNBOUNDED = 2**31
+"""Tokens that a backbone takes where nothing in it bounds them."""
 
 
 def add_reward_adapter(
@@ -89,9 +94,9 @@ class RewardBackbone:
         """Split `model` below its adapters; answers are cut on the right, at `limit` tokens."""
         self.model, self.tokenizer = model, tokenizer
         self.adapted_layers, self.limit = adapted_layers, limit
-        self._decoder = SplitDecoder(model, upper_layers=adapted_layers)
+        self._decoder = open_decoder(model, upper_layers=adapted_layers)
         self._shared = preamble_length(tokenizer)
-        self._context = int(model.config.max_position_embeddings)
+        self._context = context_length(model.config) or _UNBOUNDED
         self._per_pass = _TOKENS_PER_PASS[model.device.type]
 
     def prepare(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[Prepared]:

@@ -1,0 +1,77 @@
+"""Which route was found for which model: looked for once per model, versions and number format, and kept on disk."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from dr_irl.artifacts.cache import cache_folder
+from dr_irl.language.check import find_route
+from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity
+from dr_irl.language.route import Decoding, Route, Scoring
+
+logger = logging.getLogger(__name__)
+
+_FOUND: dict[str, Route] = {}
+
+
+def route_of_loaded(model: PreTrainedModel, name: str, folder: Path) -> Route:
+    """Return the route of a model that was just loaded; says so in the log where it is not the fastest.
+
+    Args:
+        model: a language model, or a reward model's backbone.
+        name: what it was asked for as.
+        folder: where its files are.
+
+    Raises:
+        ModelError: no way of ours gives its numbers.
+    """
+    key = _key(model, name if name.startswith(BUNDLED_PREFIX) else str(folder))
+    if key not in _FOUND:
+        _FOUND[key] = _kept(cache_folder() / "routes" / f"{key}.json", lambda: find_route(model, name))
+        if _FOUND[key].reason:
+            found = _FOUND[key]
+            logger.warning(
+                "model %s takes a slower way: scores by %r, samples by %r; faster ones do not give the numbers of its "
+                "own forward pass (%s)",
+                *(name, found.scoring.value, found.decoding.value, found.reason),
+            )
+    return _FOUND[key]
+
+
+def _key(model: PreTrainedModel, name: str) -> str:
+    """Name everything that a route can depend on: the model, what runs it, and our own code."""
+    config = model.config.get_text_config()
+    versions = (transformers.__version__, torch.__version__, peft.__version__)
+    kind = (type(model).__name__, config.num_hidden_layers, str(model.dtype), model.device.type)
+    ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(json.dumps([model_identity(name), versions, kind, ours]).encode()).hexdigest()[:32]
+
+
+def _kept(path: Path, find: Callable[[], Route]) -> Route:
+    """Read a route from disk, or find it and write it there."""
+    try:
+        known = json.loads(path.read_text())
+        return Route(Scoring(known["scoring"]), Decoding(known["decoding"]), known["reason"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError) as error:
+        logger.info("%s cannot be read and is made anew: %s", path, error)
+    route = find()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            json.dump(asdict(route), file)
+        os.replace(file.name, path)
+    except OSError as error:  # it costs the next process seconds, nothing more
+        logger.info("%s cannot be written: %s", path, error)
+    return route
