@@ -19,8 +19,8 @@ from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, sha
 from dr_irl.language.chat import preamble_length, prompt_ids, response_ids
 from dr_irl.language.load import load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler
-from dr_irl.policy.readings import LoopState
 from dr_irl.policy.rollouts import TrainingPrompt
+from dr_irl.policy.step_log import LoopState
 from dr_irl.profile import load_settings
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.hardness import distances

@@ -33,7 +33,6 @@ from scipy.stats import t as student_t
 
 from dr_irl.alignment import Alignment
 from dr_irl.artifacts import Store
-from dr_irl.checkpoint import Snapshot
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.prompts import evaluation_prompts
@@ -46,6 +45,7 @@ from dr_irl.records import Example, ScalingRecord
 from dr_irl.results.statistics import paired_difference
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.seeding import numpy_generator
+from dr_irl.snapshot import Snapshot
 from flows.record import load_run
 from tasks.alignment import loop_options, own_distances, starting_policy, training_prompts
 from tasks.contents import read_examples

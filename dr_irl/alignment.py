@@ -18,21 +18,21 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot, restore_training, training_snapshot
 from dr_irl.errors import CollapseError, DivergenceError
 from dr_irl.evaluation.judges import Judge
 from dr_irl.language.sampling import Sample, Sampler
 from dr_irl.policy.advantages import Spread, group_advantages, zero_variance
 from dr_irl.policy.alarms import AlarmRule, collapse_signs
 from dr_irl.policy.learner import Learner, UpdateRule
-from dr_irl.policy.readings import Clock, LoopState, headline, scaling_records, step_records
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts, substitutes
+from dr_irl.policy.step_log import Clock, LoopState, headline, scaling_records, step_records
 from dr_irl.records import StepRecord
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors, scale_factors
 from dr_irl.scaling.options import ScalingRule
 from dr_irl.scaling.responsiveness import reward_gaps
 from dr_irl.seeding import torch_generator
+from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, Snapshot, restore_training, training_snapshot
 
 logger = logging.getLogger(__name__)
 

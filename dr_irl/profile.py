@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dr_irl.config import Settings
 from dr_irl.errors import SettingsError
-from dr_irl.explain import explain
+from dr_irl.setting_errors import explain
 
 Shipped = Literal["smoke", "demo", "laptop", "paper", "rehearse-pass", "rehearse-fail"]
 """The profiles of this package: one YAML file each, in `profiles/`."""

@@ -19,7 +19,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
 from dr_irl.errors import DivergenceError
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.decoders import open_decoder
@@ -37,6 +36,7 @@ from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.language.split import pad_features
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.reward.train import warm_up_then_decay
+from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dr_irl.artifacts.checkpoint import Checkpoint
-from dr_irl.checkpoint import Snapshot
 from dr_irl.errors import CorruptArtifactError
 from dr_irl.progress import Meter
+from dr_irl.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

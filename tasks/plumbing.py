@@ -15,7 +15,7 @@ LEFT_OUT: Mapping[str, str] = {
     "dr_irl.language.samplers": "which name stands for what; what is named in the settings counts: `Stage.named`",
     "dr_irl.registry": "finds a thing by its name; what is named in the settings counts: `Stage.named`",
     "dr_irl.reward.objectives": "which name stands for what; what is named in the settings counts: `Stage.named`",
-    "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.checkpoint",
+    "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.snapshot",
     "tasks.stages": "which stages there are; what one reads, and the code that it can reach, count themselves",
     "tasks.trainers": "which trainers there are; the stage of each counts as any other",
     "tasks.orchestration": "when a stage is built, stopped and shown; its settings and inputs count themselves",

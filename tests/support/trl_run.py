@@ -18,12 +18,12 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from dr_irl.categories import BENIGN
-from dr_irl.checkpoint import trainable_by_name
 from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.options import ScalingRule
+from dr_irl.snapshot import trainable_by_name
 from tasks.trl.worker import end_at_once
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"

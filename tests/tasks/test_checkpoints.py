@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dr_irl.artifacts.checkpoint import Checkpoint
-from dr_irl.checkpoint import Snapshot
 from dr_irl.progress import Meter
+from dr_irl.snapshot import Snapshot
 from tasks.checkpoints import StoreCheckpoints
 from tasks.orchestration.opening import open_store
 

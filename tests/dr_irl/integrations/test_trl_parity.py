@@ -10,13 +10,13 @@ from torch import Tensor
 from trl.trainer.utils import pad
 from trl_run import LORA, NAME, draw_adapter, make_trainer, tiny_policy
 
-from dr_irl.checkpoint import trainable_by_name
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_tokenizer
 from dr_irl.language.sampling import Sample
 from dr_irl.policy.advantages import group_advantages
 from dr_irl.policy.learner import Learner, UpdateRule
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt
+from dr_irl.snapshot import trainable_by_name
 
 MAX_TOKENS = 8
 KL_WEIGHT = 0.3

@@ -10,7 +10,6 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from dr_irl.checkpoint import trainable_by_name
 from dr_irl.language.adapters import (
     POLICY,
     add_policy_adapter,
@@ -22,6 +21,7 @@ from dr_irl.language.adapters import (
     share_weights,
 )
 from dr_irl.language.load import load_causal_lm
+from dr_irl.snapshot import trainable_by_name
 
 IDS = torch.tensor([[2, 40, 41, 1, 3, 50, 51]])
 IN_A_FRESH_PROCESS = """

@@ -9,7 +9,6 @@ from kept import Kept, KilledError
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from dr_irl.checkpoint import NO_CHECKPOINTS, Checkpoints, Snapshot
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
@@ -18,6 +17,7 @@ from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.outcome import Calibration, Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model, warm_up_then_decay
+from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, Snapshot
 
 ML_IRL = Objective("ml_irl", beta=1.0, minimax_penalty=0.1)
 FIT = RewardFit(

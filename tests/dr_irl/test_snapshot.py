@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import Parameter
 
-from dr_irl.checkpoint import (
+from dr_irl.errors import CorruptArtifactError, DataError
+from dr_irl.snapshot import (
     NO_CHECKPOINTS,
     Snapshot,
     restore_training,
     trainable_by_name,
     training_snapshot,
 )
-from dr_irl.errors import CorruptArtifactError, DataError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

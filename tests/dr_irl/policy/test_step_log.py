@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dr_irl.categories import BENIGN
 from dr_irl.language.sampling import Sample
-from dr_irl.policy.readings import LoopState, headline, scaling_records, step_records
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt
+from dr_irl.policy.step_log import LoopState, headline, scaling_records, step_records
 from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.scaling.dynamic import Factors
 
