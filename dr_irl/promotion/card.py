@@ -49,13 +49,14 @@ class Evidence:
 
 def model_card(subject: Subject, evidence: Evidence) -> str:
     """Write the card: Markdown behind a YAML header that model hubs read."""
+    trainer = evidence.settings["alignment"]["trainer"]
     header = {
         "base_model": subject.base_model,
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "license": "other",
         "license_name": "that-of-the-base-model",
-        "tags": ["lora", "dr-irl", "inverse-reinforcement-learning", "grpo", "safety"],
+        "tags": ["lora", "dr-irl", "inverse-reinforcement-learning", trainer, "safety"],
     }
     sections = {
         "Intended use and limits": _use(evidence.models[-1]),

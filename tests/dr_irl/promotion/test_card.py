@@ -1,5 +1,7 @@
 """The model card: what hubs read, and what people read."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -22,7 +24,7 @@ EVIDENCE = Evidence(
     models=[summary("unaligned", 1), summary("aligned", 4)],
     checks=[Check("safety: all", True, "refuses 4 | of 4")],
     compared_with="the unaligned model",
-    settings={"seed": 0, "grpo": {"steps": 3}},
+    settings={"seed": 0, "alignment": {"trainer": "grpo"}, "grpo": {"steps": 3}},
 )
 
 
@@ -69,3 +71,9 @@ def test_the_revision_of_the_base_model_is_part_of_loading_it(card: str) -> None
 )
 def test_a_card_has_the_section(card: str, section: str) -> None:
     assert f"\n## {section}\n" in card
+
+
+def test_the_tags_name_what_trained_the_policy() -> None:
+    settings = {**EVIDENCE.settings, "alignment": {"trainer": "sft"}}
+    _, header, _ = model_card(SUBJECT, replace(EVIDENCE, settings=settings)).split("---\n", 2)
+    assert yaml.safe_load(header)["tags"][-2:] == ["sft", "safety"]
