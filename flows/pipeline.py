@@ -16,6 +16,7 @@ from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
 from flows.runners.running import Runner, running_on, stages_share_a_machine
+from tasks import stages
 from tasks.dag import Dag, Selection, build_dag, select
 from tasks.orchestration.caching import ArtifactKey, import_maker, stage_task
 from tasks.orchestration.failures import ending_in_a_sentence
@@ -26,6 +27,9 @@ from tasks.orchestration.pages import show_run, show_stage
 from tasks.orchestration.results import result_storage
 
 logger = logging.getLogger(__name__)
+
+_WITHOUT_POLICY = frozenset({stages.SOURCES, stages.ROUTE, stages.REPORT})
+"""The stages that never load the policy."""
 
 
 @flow(name="train", **FLOW)
@@ -111,6 +115,10 @@ def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> di
     if missing := [name for name, at in plan_run(dag, selection, settings, store).items() if at.state != "hit"]:
         for name in missing:
             import_maker(dag[name].stage)
+        if stages_share_a_machine() and {dag[name].stage for name in missing} - _WITHOUT_POLICY:
+            from tasks.models import check_policy  # what the stages import, too
+
+            check_policy(settings)
         spare_what_stays()
     futures: dict[str, PrefectFuture[ArtifactKey]] = {}
     results, crowded = result_storage(store), stages_share_a_machine()

@@ -10,7 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.config import Settings
 from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
-from dr_irl.language.load import load_causal_lm, load_encoder, load_reward_backbone, load_tokenizer
+from dr_irl.language.load import (
+    load_causal_lm,
+    load_encoder,
+    load_reward_backbone,
+    load_tokenizer,
+    look_at_policy,
+)
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.language.sampling import Sampler
 from dr_irl.scaling.hardness import Encode
@@ -26,6 +32,19 @@ def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenize
         models.policy, models.policy_revision, dtype=getattr(torch, models.number_format), device=models.device
     )
     return model, load_tokenizer(models.policy, models.policy_revision)
+
+
+def check_policy(settings: Settings) -> None:
+    """Refuse, before anything is built, a policy that cannot be aligned."""
+    models = settings.models
+    look_at_policy(
+        models.policy,
+        models.policy_revision,
+        depth=settings.reward.depth,
+        target_modules=(*settings.grpo.target_modules, *settings.reward.target_modules),
+        dtype=getattr(torch, models.number_format),
+        device=models.device,
+    )
 
 
 def merged_policy(settings: Settings, adapter: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -13,6 +13,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from transformers import PreTrainedModel
 
 from dr_irl.errors import ModelError
+from dr_irl.language.anatomy import decoder_of, layers_name, named_projections
 from dr_irl.language.split import topmost_layers
 
 POLICY = "policy"
@@ -41,9 +42,9 @@ def add_policy_adapter(
         task_type=TaskType.CAUSAL_LM,
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=list(target_modules),
+        target_modules=named_projections(model, target_modules),
         layers_to_transform=topmost_layers(model, adapted_layers),
-        layers_pattern="layers",
+        layers_pattern=layers_name(decoder_of(model)),
     )
     adapted = get_peft_model(model, config, adapter_name=POLICY)
     draw_lora_weights(adapted, generator, adapter=POLICY)

@@ -43,11 +43,11 @@ def stock_attention(model: PreTrainedModel) -> Iterator[None]:
 def grouped_attention(
     query: Float[Tensor, "rows heads length size"],
     key: Float[Tensor, "rows groups keys size"],
-    value: Float[Tensor, "rows groups keys size"],
+    value: Float[Tensor, "rows groups keys values"],
     visible: Bool[Tensor, "#rows 1 length keys"],
     *,
     scaling: float,
-) -> Float[Tensor, "rows heads length size"]:
+) -> Float[Tensor, "rows heads length values"]:
     """softmax(scaling q k' where visible) v; the heads of a group share its keys and values.
 
     A token that sees no key, as padding may, gets the mean of all values.
@@ -58,7 +58,7 @@ def grouped_attention(
     scores = (query * scaling).reshape(together) @ key.transpose(2, 3)
     hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill_(~visible, torch.finfo(query.dtype).min)
     shares = (scores.view(rows, groups, -1, length, keys) + hidden[:, :, None]).softmax(dim=-1)
-    return (shares.view(together) @ value).view(rows, heads, length, size)
+    return (shares.view(together) @ value).view(rows, heads, length, value.shape[-1])
 
 
 def _forward(

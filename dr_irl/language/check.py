@@ -64,6 +64,7 @@ def find_route(model: PreTrainedModel, name: str) -> Route:
     except Exception as error:  # layers that need those above them, or have other names than any that are known
         logger.info("model %s is checked as a whole, not by a few of its layers: %s", name, error)
         specimen = whole_specimen(model)
+        _check_runs(name, specimen)
     bundles = _bundles(specimen)
     if (head := getattr(specimen, "score", None)) is not None:
         with stock_attention(specimen):
@@ -79,6 +80,20 @@ def find_route(model: PreTrainedModel, name: str) -> Route:
     trials = [(rung, partial(_off_continuations, specimen, rung, bundles, after)) for rung in Decoding]
     decoding, slow = _first(name, specimen, trials)
     return Route(Scoring(scoring), Decoding(decoding), reason="; ".join(filter(None, (why, slow))))
+
+
+def _check_runs(name: str, model: PreTrainedModel) -> None:
+    """Refuse a model that fails by itself."""
+    try:
+        _own(model, [0, 1])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a family's code fails with
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelError(
+            f"model {name!r} ({model.config.model_type}) fails in its own forward pass ({reason}); check its "
+            "config.json and the version of transformers that it was made for"
+        ) from error
 
 
 def _first(name: str, model: PreTrainedModel, trials: Sequence[tuple[str, Callable[[], float]]]) -> tuple[str, str]:

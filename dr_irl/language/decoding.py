@@ -95,7 +95,7 @@ class SharedReader:
         return self._head(hidden[:, -1].contiguous())
 
     def _visible(
-        self, mask: Bool[Tensor, "rows length"], position_ids: Int[Tensor, "rows new"]
+        self, mask: Bool[Tensor, "rows keys"], position_ids: Int[Tensor, "rows length"]
     ) -> Mask | dict[str, Mask]:
         """Draw what the new tokens attend to: real tokens up to themselves; padding sees itself."""
         new, length = position_ids.shape[1], mask.shape[1]

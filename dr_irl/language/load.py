@@ -4,11 +4,12 @@ Weights are safetensors only and no code of a model repository is ever run.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,10 +21,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 
 from dr_irl.errors import ModelError
+from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
-from dr_irl.language.proved import route_of_loaded
+from dr_irl.language.proved import is_known, route_of_loaded
 from dr_irl.language.resolve import resolve_model
 from dr_irl.language.route import set_route
 
@@ -66,11 +73,12 @@ def load_reward_backbone(
     """
     folder = resolve_model(name, revision)
     with _explained(name, folder):
-        layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    layers = config.get_text_config().num_hidden_layers
     if not 1 <= depth <= layers:
         raise ModelError(f"reward.depth = {depth}: {name!r} has {layers} layers; allowed is 1 to {layers}")
     model = _load(
-        AutoModelForSequenceClassification,
+        _classifier(config),
         name,
         revision,
         dtype=dtype,
@@ -81,6 +89,61 @@ def load_reward_backbone(
     # The head is new: it starts from a known value, and in float32, for it is trained.
     torch.nn.init.zeros_(model.score.float().weight)
     return model
+
+
+def look_at_policy(
+    name: str,
+    revision: str | None = None,
+    *,
+    depth: int,
+    target_modules: Sequence[str],
+    dtype: torch.dtype,
+    device: str = "cpu",
+) -> None:
+    """See from its files whether a model can be aligned; it is loaded only where its route is not known yet.
+
+    Args:
+        name: of the model.
+        revision: of the model.
+        depth: layers of the reward models' backbone.
+        target_modules: projections that carry adapters.
+        dtype: number format of the frozen weights.
+        device: where it runs.
+
+    Raises:
+        ModelError: there is no such model, it has no such projections, or no way of ours gives its numbers.
+    """
+    folder = resolve_model(name, revision)
+    with _LOADING, _explained(name, folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise ModelError(f"model {name!r} ({config.model_type}) is no causal language model; name one that is")
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(config)
+    named_projections(outline, target_modules)
+    known = partial(is_known, name, folder, dtype=dtype, device=device)
+    if not known(config, scores=False):
+        load_causal_lm(name, revision, dtype=dtype, device=device)
+    config.get_text_config().num_hidden_layers = depth
+    if not known(config, scores=True):
+        load_reward_backbone(name, revision, depth=depth, dtype=dtype, device=device)
+
+
+def _classifier(config: Any) -> Any:
+    """Return the family's class with a score, or, where transformers has none, one that is made the way it makes them.
+
+    Raises:
+        ModelError: the model is no causal language model.
+    """
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return AutoModelForSequenceClassification
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"a {config.model_type} model is no causal language model; name one as models.policy")
+    language_model = cast(type[PreTrainedModel], MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    family = next(base for base in language_model.__bases__ if issubclass(base, PreTrainedModel))
+    own = {"base_model_prefix": family.base_model_prefix}
+    name = language_model.__name__.replace("ForCausalLM", "") + "ForSequenceClassification"
+    return type(name, (GenericForSequenceClassification, family), own)
 
 
 def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu") -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from dr_irl.language.anatomy import base_of, body_name
+from dr_irl.language.anatomy import base_of, body_name, body_of
 
 
 class OwnHead(nn.Module):
@@ -24,7 +24,7 @@ class OwnHead(nn.Module):
         super().__init__()
         view = type(model).__new__(type(model))
         view.__dict__ = dict(model.__dict__)
-        view._modules = dict(model._modules) | {body_name(model): _HandsOn()}
+        view._modules = dict(model._modules) | {body_name(model): _HandsOn(body_of(model))}
         self._view = view
 
     def forward(self, states: Float[Tensor, "count hidden"]) -> Float[Tensor, "count vocabulary"]:
@@ -48,6 +48,11 @@ def head_of(model: PreTrainedModel | PeftModel) -> nn.Module:
 
 class _HandsOn(nn.Module):
     """Stands where the decoder stood."""
+
+    def __init__(self, body: nn.Module) -> None:
+        """Have the settings of what stood there: some families keep a factor on logits in it."""
+        super().__init__()
+        self.__dict__ |= {name: value for name, value in body.__dict__.items() if not name.startswith("_")}
 
     @property
     def decoder(self) -> "_HandsOn":

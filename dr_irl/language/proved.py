@@ -12,7 +12,7 @@ from pathlib import Path
 import peft
 import torch
 import transformers
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.language.check import find_route
@@ -35,9 +35,9 @@ def route_of_loaded(model: PreTrainedModel, name: str, folder: Path) -> Route:
     Raises:
         ModelError: no way of ours gives its numbers.
     """
-    key = _key(model, name if name.startswith(BUNDLED_PREFIX) else str(folder))
+    key = _key(name, folder, model.config, scores=hasattr(model, "score"), dtype=model.dtype, device=model.device.type)
     if key not in _FOUND:
-        _FOUND[key] = _kept(cache_folder() / "routes" / f"{key}.json", lambda: find_route(model, name))
+        _FOUND[key] = _kept(_note(key), lambda: find_route(model, name))
         if _FOUND[key].reason:
             found = _FOUND[key]
             logger.warning(
@@ -48,13 +48,34 @@ def route_of_loaded(model: PreTrainedModel, name: str, folder: Path) -> Route:
     return _FOUND[key]
 
 
-def _key(model: PreTrainedModel, name: str) -> str:
+def is_known(
+    name: str, folder: Path, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str
+) -> bool:
+    """Tell, before it is loaded, whether a model's route was found earlier.
+
+    Args:
+        name: what it is asked for as.
+        folder: where its files are.
+        config: as it will be loaded.
+        scores: whether it is a reward model's backbone.
+        dtype: its number format.
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+    key = _key(name, folder, config, scores=scores, dtype=dtype, device=device.partition(":")[0])
+    return key in _FOUND or _note(key).exists()
+
+
+def _key(name: str, folder: Path, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str) -> str:
     """Name everything that a route can depend on: the model, what runs it, and our own code."""
-    config = model.config.get_text_config()
+    identity = model_identity(name if name.startswith(BUNDLED_PREFIX) else str(folder))
     versions = (transformers.__version__, torch.__version__, peft.__version__)
-    kind = (type(model).__name__, config.num_hidden_layers, str(model.dtype), model.device.type)
+    kind = (config.get_text_config().num_hidden_layers, scores, str(dtype), device)
     ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return hashlib.sha256(json.dumps([model_identity(name), versions, kind, ours]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([identity, versions, kind, ours]).encode()).hexdigest()[:32]
+
+
+def _note(key: str) -> Path:
+    return cache_folder() / "routes" / f"{key}.json"
 
 
 def _kept(path: Path, find: Callable[[], Route]) -> Route:

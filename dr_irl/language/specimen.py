@@ -23,7 +23,7 @@ def specimen_of(model: PreTrainedModel) -> PreTrainedModel:
     """Return a model of the lowest layers, among which is one of each kind, with the same weights and small windows.
 
     Raises:
-        NotImplementedError: the family's layers cannot be told from its other parts.
+        ModelError: the family's layers cannot be told from its other parts.
     """
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     small = copy.deepcopy(model, shared)

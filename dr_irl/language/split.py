@@ -26,7 +26,7 @@ class SplitDecoder:
         """Split below the topmost `upper_layers` layers, or below all where there are fewer.
 
         Raises:
-            NotImplementedError: the family's layers, or its last norm, cannot be told from its other parts.
+            ModelError: the family's layers, or its last norm, cannot be told from its other parts.
         """
         self._model = base_of(model)
         decoder = decoder_of(model)

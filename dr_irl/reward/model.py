@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError
 from dr_irl.language.adapters import draw_lora_weights
-from dr_irl.language.anatomy import context_length
+from dr_irl.language.anatomy import context_length, decoder_of, layers_name, named_projections
 from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.decoders import open_decoder
 from dr_irl.language.masks import micro_batches
@@ -49,9 +49,9 @@ def add_reward_adapter(
         task_type=TaskType.SEQ_CLS,
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=list(target_modules),
+        target_modules=named_projections(backbone, target_modules),
         layers_to_transform=topmost_layers(backbone, adapted_layers),
-        layers_pattern="layers",
+        layers_pattern=layers_name(decoder_of(backbone)),
         modules_to_save=["score"],
     )
     if isinstance(backbone, PeftModel):

@@ -47,6 +47,16 @@ def test_a_token_that_sees_nothing_gets_the_mean_and_no_nan() -> None:
     torch.testing.assert_close(states[0, :, 3], value[0].mean(dim=1))
 
 
+def test_values_may_be_of_another_size_than_keys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, heads, 5, 8, generator=generator) for heads in (4, 2))
+    value = torch.randn(2, 2, 5, 6, generator=generator)
+    visible = torch.ones(5, 5, dtype=torch.bool).tril().expand(2, 1, 5, 5)
+    found = grouped_attention(query, key, value, visible, scaling=SCALING)
+    expected = F.scaled_dot_product_attention(query, key, value, visible, scale=SCALING, enable_gqa=True)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("length", "short"), [(1, False), (9, True), (attention.MOST_KEYS + 1, False)])
 def test_the_fused_kernel_is_left_to_single_tokens_and_to_long_rows(
     length: int, short: bool, monkeypatch: pytest.MonkeyPatch
@@ -58,8 +68,8 @@ def test_the_fused_kernel_is_left_to_single_tokens_and_to_long_rows(
         rows.append(query.shape[0])
         return whole(query, *others, scaling=scaling)
 
-    monkeypatch.setattr(attention, "grouped_attention", counted)
     model = load_causal_lm("bundled:tiny-random-lm", dtype=torch.float32)
+    monkeypatch.setattr(attention, "grouped_attention", counted)
     ids = torch.randint(5, 100, (2, length), generator=torch.Generator().manual_seed(0))
     visible = torch.ones(length, length, dtype=torch.bool).tril().expand(2, 1, length, length)
     logits = model(input_ids=ids, attention_mask=visible).logits

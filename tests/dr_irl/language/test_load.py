@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from families import tiny_causal_lm
 
 from dr_irl.errors import ModelError
-from dr_irl.language.load import load_causal_lm, load_encoder, load_reward_backbone, load_tokenizer
+from dr_irl.language import load as loading
+from dr_irl.language.anatomy import named_projections
+from dr_irl.language.load import (
+    load_causal_lm,
+    load_encoder,
+    load_reward_backbone,
+    load_tokenizer,
+    look_at_policy,
+)
 from dr_irl.language.resolve import resolve_model
 
 NAME = "bundled:tiny-random-lm"
@@ -130,3 +139,40 @@ def test_an_absent_device_is_refused_before_loading() -> None:
 def test_an_unknown_device_is_told(device: str) -> None:
     with pytest.raises(ModelError, match=f"^device '{device}': allowed are cpu, cuda and cuda:N$"):
         load_causal_lm("bundled:tiny-random-lm", dtype=torch.float32, device=device)
+
+
+def look(name: str, modules: tuple[str, ...] = ("q_proj",), depth: int = 1) -> None:
+    look_at_policy(name, depth=depth, target_modules=modules, dtype=torch.float32)
+
+
+def test_a_model_that_is_known_is_not_loaded_to_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    look(NAME)
+    monkeypatch.setattr(loading, "_load", lambda *_, **__: pytest.fail("loaded"))
+    look(NAME)
+
+
+def test_a_model_that_cannot_be_used_is_refused_when_it_is_looked_at(tmp_path: Path) -> None:
+    tiny_causal_lm("bert").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="0 lists of layers; name a model of a family"):
+        look(str(tmp_path), ("query",))
+
+
+def test_a_projection_that_the_model_lacks_is_told_with_those_that_it_has() -> None:
+    with pytest.raises(ModelError, match=r"no projection 'q_porj'; its layers have down_proj, .*q_proj"):
+        look(NAME, ("q_proj", "q_porj"))
+
+
+@pytest.mark.parametrize(
+    ("family", "own"), [("gpt2", ["c_attn", "attn.c_proj"]), ("phi3", ["qkv_proj", "o_proj"]), ("llama", None)]
+)
+def test_projections_are_found_by_the_names_that_the_family_has(family: str, own: list[str] | None) -> None:
+    asked = ["q_proj", "k_proj", "o_proj"]
+    assert named_projections(tiny_causal_lm(family), asked) == (own or asked)
+
+
+def test_a_family_without_a_class_for_scores_gets_one(tmp_path: Path) -> None:
+    model = tiny_causal_lm("cohere")
+    model.save_pretrained(tmp_path)
+    backbone = load_reward_backbone(str(tmp_path), depth=2, dtype=torch.float32)
+    assert type(backbone).__name__ == "CohereForSequenceClassification"
+    assert torch.equal(backbone.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
