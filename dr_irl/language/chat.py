@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import cast
+from typing import Any, cast
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+
+from dr_irl.errors import ModelError
+
+_QUESTION, _ANSWER = "dr irl question", "dr irl answer"
+"""Turns that no template writes by itself."""
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -13,12 +19,37 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Render each prompt as one user turn, ready for the assistant's answer."""
-    texts: list[str] = [
-        tokenizer.apply_chat_template([{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True)  # pyright: ignore[reportAssignmentType]
-        for p in prompts
-    ]
+    """Render each prompt as one user turn, ready for the assistant's answer.
+
+    Raises:
+        ModelError: the chat template leaves a prompt out, or cannot be rendered.
+    """
+    texts = [_rendered(tokenizer, [("user", prompt)], opens_answer=True) for prompt in prompts]
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the special token that closes an answer in the chat template; the end token where it closes with none."""
+    text = _rendered(tokenizer, [("user", _QUESTION), ("assistant", _ANSWER)], opens_answer=False)
+    after = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
+    # A turn's end need not be among the tokens that the tokenizer has a use for.
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= {int(token) for token in tokenizer.all_special_ids}
+    found = next((token for token in after if token in special), tokenizer.eos_token_id)
+    return cast(int | None, found)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, own: int | Sequence[int] | None) -> frozenset[int]:
+    """Return every token that ends an answer: those at which `generate` stops, and what closes a turn.
+
+    Args:
+        tokenizer: with a chat template.
+        own: `eos_token_id` of the model's generation settings.
+    """
+    of_model = [own] if isinstance(own, int) else list(own or ())
+    return frozenset(
+        int(id) for id in (*of_model, cast(Any, tokenizer.eos_token_id), turn_end(tokenizer)) if id is not None
+    )
 
 
 def preamble_length(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -33,8 +64,27 @@ def preamble_length(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], *, limit: int) -> list[list[int]]:
-    """Tokenise answers, each closed by the end token unless it is longer than `limit` tokens and cut there."""
+    """Tokenise answers, each closed as the template closes it unless it is longer than `limit` tokens and cut there."""
     if not responses:
         return []
+    end = turn_end(tokenizer)
     bodies = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-    return [[*ids, tokenizer.eos_token_id][:limit] for ids in bodies]
+    return [[*ids, end][:limit] for ids in bodies]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]], *, opens_answer: bool) -> str:
+    """Render turns, their texts as they are or, where the template leaves them out, as a list of parts."""
+    reason = "leaves the text of a turn out"
+    for as_content in (lambda text: text, lambda text: [{"type": "text", "text": text}]):
+        messages = [{"role": role, "content": as_content(text)} for role, text in turns]
+        try:
+            found = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer)
+        except (TemplateError, TypeError, ValueError) as error:
+            reason = f"cannot be rendered ({' '.join(str(error).split())[:100]})"
+            continue
+        if all(text.strip() in str(found) for _, text in turns):
+            return str(found)
+    raise ModelError(
+        f"the chat template of {tokenizer.name_or_path!r} {reason}; mend its chat_template, or name another instruct "
+        "model"
+    )

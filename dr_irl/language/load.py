@@ -30,6 +30,7 @@ from transformers.models.auto.modeling_auto import (
 from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
+from dr_irl.language.chat import turn_end
 from dr_irl.language.proved import is_known, route_of_loaded
 from dr_irl.language.resolve import resolve_model
 from dr_irl.language.route import set_route
@@ -43,15 +44,21 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """Load a tokenizer that pads on the left and has a chat template.
 
     Raises:
-        ModelError: there is no such model, or it has no chat template.
+        ModelError: there is no such model, or it has no chat template that shows a prompt, or nothing that ends a turn.
     """
     folder = resolve_model(name, revision)
     with _LOADING, _explained(name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise ModelError(f"model {name!r} has no chat template; name an instruct model")
+    end = turn_end(tokenizer)
+    if end is None:
+        raise ModelError(
+            f"the tokenizer of {name!r} has no end token, and its chat template closes no turn with a special token; "
+            "set eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token_id = end
     tokenizer.padding_side = "left"
     return tokenizer
 

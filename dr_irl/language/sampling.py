@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError
 from dr_irl.language.anatomy import context_length
-from dr_irl.language.chat import padding_id, preamble_length, prompt_ids
+from dr_irl.language.chat import end_ids, padding_id, preamble_length, prompt_ids
 from dr_irl.language.decoding import open_reader
 from dr_irl.language.route import Decoding, known_route
 
@@ -73,6 +73,9 @@ class CachedPrefixSampler:
         self.model, self.tokenizer = model, tokenizer
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.rows_at_once, self.report = rows_at_once, report
+        # Like `generate`; a model that cannot generate has no such settings.
+        own = getattr(model, "generation_config", None)
+        self._ends = end_ids(tokenizer, own.eos_token_id if own else None)
         self._decoding = route.decoding if (route := known_route(model)) else Decoding.SHARED
 
     @torch.inference_mode()
@@ -111,6 +114,7 @@ class CachedPrefixSampler:
         """Decode one batch; with G completions per prompt, row r completes prompt r // G."""
         device = self.model.device
         uniforms = uniforms.to(device)
+        ends = torch.tensor(sorted(self._ends), device=device)
         per_prompt = len(uniforms) // len(prompts)
         shared = preamble_length(self.tokenizer)
         reader = open_reader(self.model, self._decoding, pad=padding_id(self.tokenizer), shared=shared)
@@ -121,7 +125,7 @@ class CachedPrefixSampler:
             tokens = self._draw(logits, uniforms[alive, step])
             for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
                 rows[row].append(token)
-            going = tokens.ne(int(cast(int, self.tokenizer.eos_token_id)))
+            going = ~torch.isin(tokens, ends)
             if step + 1 == self.max_new_tokens or not going.any():
                 break
             if not going.all():
@@ -142,6 +146,6 @@ class CachedPrefixSampler:
         return torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
     def _to_sample(self, token_ids: list[int]) -> Sample:
-        finished = token_ids[-1] == self.tokenizer.eos_token_id
+        finished = token_ids[-1] in self._ends
         text = str(self.tokenizer.decode(token_ids, skip_special_tokens=True)).strip()
         return Sample(token_ids=tuple(token_ids), text=text, truncated=not finished)

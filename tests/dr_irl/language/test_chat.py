@@ -3,7 +3,8 @@
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from dr_irl.language.chat import preamble_length, prompt_ids, response_ids
+from dr_irl.errors import ModelError
+from dr_irl.language.chat import end_ids, preamble_length, prompt_ids, response_ids
 from dr_irl.language.load import load_tokenizer
 
 
@@ -60,3 +61,51 @@ def test_a_system_prompt_belongs_to_the_preamble() -> None:
     rows = prompt_ids(tokenizer, ["Hi", "\n\nHi", "  7", "<b>"])
     assert tokenizer.decode(rows[0][:shared]).endswith("trained by Hugging Face<|im_end|>\n<|im_start|>")
     assert len({tuple(row[:shared]) for row in rows}) == 1
+
+
+def with_template(template: str) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer("bundled:tiny-random-lm")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+GEMMA_LIKE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|system|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Closes a turn by another token than the tokenizer's end token."""
+IN_PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content if part.type == 'text' %}{{ part.text }}"
+    "{% endfor %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_an_answer_is_closed_as_the_template_closes_it() -> None:
+    tokenizer = with_template(GEMMA_LIKE)
+    [ids] = response_ids(tokenizer, ["yes"], limit=9)
+    assert tokenizer.convert_ids_to_tokens(ids[-1:]) == ["<|system|>"]
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, set()), (7, {7}), ([7, 8], {7, 8})])
+def test_an_answer_ends_where_generate_stops_and_where_a_turn_does(own: int | list[int], expected: set[int]) -> None:
+    tokenizer = with_template(GEMMA_LIKE)
+    system, end = tokenizer.convert_tokens_to_ids(["<|system|>", "<|end|>"])
+    assert end_ids(tokenizer, own) == {system, end} | expected
+
+
+def test_content_is_given_in_parts_where_the_template_wants_them() -> None:
+    plain = load_tokenizer("bundled:tiny-random-lm")
+    assert prompt_ids(with_template(IN_PARTS), ["hello"]) == prompt_ids(plain, ["hello"])
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{% for m in messages %}<|user|><|end|>{% endfor %}", "leaves the text of a turn out"),
+        ("{{ raise_exception('no such role') }}", r"cannot be rendered \(no such role\)"),
+        ("{% for m in messages %}", r"cannot be rendered \("),
+    ],
+)
+def test_a_template_that_shows_no_prompt_is_refused(template: str, told: str) -> None:
+    with pytest.raises(ModelError, match=f"the chat template of .* {told}"):
+        prompt_ids(with_template(template), ["hello"])

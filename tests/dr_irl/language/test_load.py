@@ -176,3 +176,11 @@ def test_a_family_without_a_class_for_scores_gets_one(tmp_path: Path) -> None:
     backbone = load_reward_backbone(str(tmp_path), depth=2, dtype=torch.float32)
     assert type(backbone).__name__ == "CohereForSequenceClassification"
     assert torch.equal(backbone.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
+
+
+def test_a_tokenizer_that_nothing_ends_is_refused(copied: Path) -> None:
+    settings = copied / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"eos_token": None}))
+    (copied / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m.content }}{% endfor %}")
+    with pytest.raises(ModelError, match="has no end token, and its chat template closes no turn"):
+        load_tokenizer(str(copied))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dr_irl.language.chat import prompt_ids
+from dr_irl.language.chat import end_ids, prompt_ids
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
 
@@ -110,9 +110,10 @@ def many(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Sam
 
 
 def test_a_finished_sample_has_its_end_token_last_and_nowhere_else(
-    many: list[Sample], tokenizer: PreTrainedTokenizerBase
+    many: list[Sample], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    ends = [[at for at, token in enumerate(row.token_ids, 1) if token == tokenizer.eos_token_id] for row in many]
+    known = end_ids(tokenizer, model.generation_config.eos_token_id)
+    ends = [[at for at, token in enumerate(row.token_ids, 1) if token in known] for row in many]
     assert ends == [[] if row.truncated else [len(row.token_ids)] for row in many]
 
 
@@ -162,3 +163,19 @@ def test_first_tokens_are_as_frequent_as_the_model_says(
     freedom = len(cells) - 1
     # mean `freedom`, variance 2 x freedom; the seed is fixed, so the test never flickers
     assert freedom > 5 and abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5
+
+
+def test_an_answer_stops_at_every_token_that_generate_stops_at(model: PreTrainedModel) -> None:
+    """The model's own settings name another end than the tokenizer does."""
+    tokenizer = load_tokenizer("bundled:tiny-random-lm")
+    sampler = CachedPrefixSampler(model, tokenizer, max_new_tokens=LIMIT, temperature=0.0)
+    [[whole]] = sampler.sample(["tell me more"], per_prompt=1, generator=torch.Generator())
+    before = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = [before, whole.token_ids[2]]
+    try:
+        stopping = CachedPrefixSampler(model, tokenizer, max_new_tokens=LIMIT, temperature=0.0)
+        [[cut]] = stopping.sample(["tell me more"], per_prompt=1, generator=torch.Generator())
+    finally:
+        model.generation_config.eos_token_id = before
+    first = whole.token_ids.index(whole.token_ids[2]) + 1
+    assert (cut.token_ids, cut.truncated) == (whole.token_ids[:first], False)
