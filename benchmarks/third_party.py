@@ -3,10 +3,10 @@
     python benchmarks/third_party.py --data FOLDER --stores STORES/seed-*
 
 No model was trained on these prompts and no setting chosen on them, but for training prompts that were turned down
-(docs/log.md, 2026-11-26): training prompts with eight words in a row in common are counted, and the sets' own labels
-are taken as they are. FOLDER holds one Parquet file per set with the columns `id`, `prompt` and what `SETS` selects by;
-the sets are their owners' and are no part of this project. Every model of a finished run answers the same prompts
-greedily, judged by wording. Only counts are kept, no text.
+(docs/log.md on prompts of the missing kinds): training prompts with eight words in a row in common are counted, and the
+sets' own labels are taken as they are. FOLDER holds one Parquet file per set with the columns `id`, `prompt` and what
+`SETS` selects by; the sets are their owners' and are no part of this project. Every model of a finished run answers the
+same prompts greedily, judged by wording. Only counts are kept, no text.
 """
 
 import argparse
