@@ -101,8 +101,9 @@ class _Given(nn.Module):
 
 
 def layer_count(model: PreTrainedModel | PeftModel) -> int:
-    """Number of transformer layers."""
-    return model.config.get_text_config().num_hidden_layers
+    """Count the layers that there are: some families' configuration counts halves of them. Raises as `layers_name`."""
+    decoder = decoder_of(model)
+    return len(cast(nn.ModuleList, decoder.get_submodule(layers_name(decoder))))
 
 
 def topmost_layers(model: PreTrainedModel | PeftModel, count: int) -> list[int]:
