@@ -10,14 +10,12 @@ LEFT_OUT: Mapping[str, str] = {
     "dr_irl.artifacts": "where artifacts lie and whether they are whole; what is read from them counts as an input",
     "dr_irl/demonstrations/seed": "counts by its contents, in the settings of a run that reads it",
     "dr_irl.errors": "how an error reads; a stage that fails leaves no artifact",
-    "dr_irl.language.proved": "which of several ways that give the same numbers a model is run; each way counts itself",
     "dr_irl.progress": "who hears of progress",
     "dr_irl.language.samplers": "which name stands for what; what is named in the settings counts: `Stage.named`",
     "dr_irl.registry": "finds a thing by its name; what is named in the settings counts: `Stage.named`",
     "dr_irl.reward.objectives": "which name stands for what; what is named in the settings counts: `Stage.named`",
     "tasks.checkpoints": "when a loop's state is kept; what it is and how to go on from it is in dr_irl.snapshot",
-    "tasks.stages": "which stages there are; what one reads, and the code that it can reach, count themselves",
-    "tasks.trainers": "which trainers there are; the stage of each counts as any other",
+    "tasks.job": "what a stage is given: settings, inputs and checkpoints count themselves",
     "tasks.orchestration": "when a stage is built, stopped and shown; its settings and inputs count themselves",
 }
 """Module with all below it, `package.__init__` alone, or folder of a package's data -> why.
