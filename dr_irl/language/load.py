@@ -32,7 +32,7 @@ from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import turn_end
 from dr_irl.language.proved import is_known, route_of_loaded
-from dr_irl.language.resolve import resolve_model
+from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
 from dr_irl.language.route import set_route
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
@@ -128,7 +128,7 @@ def look_at_policy(
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(config)
     named_projections(outline, target_modules)
-    known = partial(is_known, name, folder, dtype=dtype, device=device)
+    known = partial(is_known, _identity(name, folder), dtype=dtype, device=device)
     if not known(config, scores=False):
         load_causal_lm(name, revision, dtype=dtype, device=device)
     config.get_text_config().num_hidden_layers = depth
@@ -173,8 +173,13 @@ def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, dev
     use_short_row_attention(model)
     model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine
     model = model.to(device).eval().requires_grad_(False)
-    set_route(model, route_of_loaded(model, name, folder))
+    set_route(model, route_of_loaded(model, name, _identity(name, folder)))
     return model
+
+
+def _identity(name: str, folder: Path) -> str:
+    """Name the files of a model, which were resolved already."""
+    return model_identity(name if name.startswith(BUNDLED_PREFIX) else str(folder))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.language.check import find_route
-from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity
 from dr_irl.language.route import Decoding, Route, Scoring
 
 logger = logging.getLogger(__name__)
@@ -24,18 +23,18 @@ logger = logging.getLogger(__name__)
 _FOUND: dict[str, Route] = {}
 
 
-def route_of_loaded(model: PreTrainedModel, name: str, folder: Path) -> Route:
+def route_of_loaded(model: PreTrainedModel, name: str, identity: str) -> Route:
     """Return the route of a model that was just loaded; says so in the log where it is not the fastest.
 
     Args:
         model: a language model, or a reward model's backbone.
         name: what it was asked for as.
-        folder: where its files are.
+        identity: of its files.
 
     Raises:
         ModelError: no way of ours gives its numbers.
     """
-    key = _key(name, folder, model.config, scores=hasattr(model, "score"), dtype=model.dtype, device=model.device.type)
+    key = _key(identity, model.config, scores=hasattr(model, "score"), dtype=model.dtype, device=model.device.type)
     if key not in _FOUND:
         _FOUND[key] = _kept(_note(key), lambda: find_route(model, name))
         if _FOUND[key].reason:
@@ -48,26 +47,22 @@ def route_of_loaded(model: PreTrainedModel, name: str, folder: Path) -> Route:
     return _FOUND[key]
 
 
-def is_known(
-    name: str, folder: Path, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str
-) -> bool:
+def is_known(identity: str, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str) -> bool:
     """Tell, before it is loaded, whether a model's route was found earlier.
 
     Args:
-        name: what it is asked for as.
-        folder: where its files are.
+        identity: of its files.
         config: as it will be loaded.
         scores: whether it is a reward model's backbone.
         dtype: its number format.
         device: `cpu`, `cuda` or `cuda:N`.
     """
-    key = _key(name, folder, config, scores=scores, dtype=dtype, device=device.partition(":")[0])
+    key = _key(identity, config, scores=scores, dtype=dtype, device=device.partition(":")[0])
     return key in _FOUND or _note(key).exists()
 
 
-def _key(name: str, folder: Path, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str) -> str:
+def _key(identity: str, config: PreTrainedConfig, *, scores: bool, dtype: torch.dtype, device: str) -> str:
     """Name everything that a route can depend on: the model, what runs it, and our own code."""
-    identity = model_identity(name if name.startswith(BUNDLED_PREFIX) else str(folder))
     versions = (transformers.__version__, torch.__version__, peft.__version__)
     kind = (config.get_text_config().num_hidden_layers, scores, str(dtype), device)
     ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))]
