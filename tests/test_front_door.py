@@ -50,8 +50,8 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 
 def test_a_name_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'aline'; it has Aligned, Alignment, "):
-        getattr(dr_irl, "aline")  # noqa: B009
+    with pytest.raises(AttributeError, match="has no attribute 'qalign'; it has Aligned, Alignment, "):
+        getattr(dr_irl, "qalign")  # noqa: B009
 
 
 def test_an_own_loop_scales_its_advantages(tmp_path: Path) -> None:
