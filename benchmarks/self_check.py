@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from timing import machine_facts, spread
 
-from dr_irl.language.check import find_route
 from dr_irl.language.load import load_causal_lm, load_reward_backbone
+from dr_irl.language.proof.check import find_route
 
 RESULTS = Path(__file__).parent / "results" / "self_check.json"
 MODEL = "bundled:smollm2-135m-instruct"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.store import Identity
 from dr_irl.config import Settings
 from dr_irl.progress import ConsoleProgress, Progress
 from tasks.contents import ADAPTER, REPORT
-from tasks.dag import Node, build_dag, select
+from tasks.dag import Node, build_dag
 from tasks.job import Inputs, Job
 from tasks.stages import import_entry
 from tasks.trainers import trained_by
@@ -70,23 +71,30 @@ def align(settings: Settings, *, store: str | Path = "store", progress: Progress
         UserError: settings, data or models that cannot be used; the sentence says what to do.
     """
     opened, dag = Store(str(store)), build_dag(settings)
+    refs: dict[str, ArtifactRef] = {}
+    missing: dict[str, Identity] = {}
+    for name, node in dag.items():
+        identity = node.stage.identity(settings, node.variant, {r: refs[source] for r, source in node.inputs.items()})
+        refs[name] = opened.ref(identity.stage, identity.fingerprint)
+        if not opened.has(refs[name]):
+            missing[name] = identity
+    if missing:
+        from tasks.models import check_policy  # seconds of imports, which a run that finds everything does without
+
+        check_policy(settings)
     with ConsoleProgress() as console:
-        made: dict[str, ArtifactRef] = {}
-        for name in select(dag).nodes:
-            inputs = {role: made[source] for role, source in dag[name].inputs.items()}
-            made[name] = _made(dag[name], settings, Inputs(opened, inputs), progress or console)
-    return Aligned(settings, opened, made)
+        for name, identity in missing.items():
+            inputs = Inputs(opened, {role: refs[source] for role, source in dag[name].inputs.items()})
+            _make(dag[name], identity, settings, inputs, progress or console)
+    return Aligned(settings, opened, refs)
 
 
-def _made(node: Node, settings: Settings, inputs: Inputs, progress: Progress) -> ArtifactRef:
-    """Return a node's artifact, made now unless the store has it."""
-    stage, store = node.stage, inputs.store
-    identity = stage.identity(settings, node.variant, inputs.refs)
-    ref = store.ref(identity.stage, identity.fingerprint)
-    if store.has(ref):
-        return ref
+def _make(node: Node, identity: Identity, settings: Settings, inputs: Inputs, progress: Progress) -> None:
+    """Make a node's artifact, unless another run does meanwhile."""
     import torch
 
+    stage, store = node.stage, inputs.store
+    ref = store.ref(identity.stage, identity.fingerprint)
     with store.lease(ref):
         if not store.has(ref):
             torch.set_num_threads(1 if stage.single_thread else settings.threads)
@@ -94,4 +102,3 @@ def _made(node: Node, settings: Settings, inputs: Inputs, progress: Progress) ->
             with store.build(identity) as folder:
                 import_entry(stage.make)(folder, job)
             job.unfinished.delete()
-    return ref

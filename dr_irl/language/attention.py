@@ -5,8 +5,6 @@ Measured on two cores with AMX, 20 rows of 50 tokens, forward and backward: 27 m
 a score for every pair of tokens.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,26 +16,13 @@ from transformers.masking_utils import sdpa_mask
 
 MOST_KEYS = 256
 """In float32 the fused kernel is about as fast from here on; in bfloat16 it is slower up to twice as many keys."""
-_NAME = "dr_irl_short_rows"
+SHORT_ROWS = "dr_irl_short_rows"
 
 
 def use_short_row_attention(model: PreTrainedModel) -> None:
     """Let a model attend this way where rows are short; only where it would use torch's fused attention otherwise."""
     if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(_NAME)
-
-
-@contextmanager
-def stock_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model attend for a while as it does without us."""
-    ours = model.config._attn_implementation == _NAME
-    if ours:
-        model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        if ours:
-            model.set_attn_implementation(_NAME)
+        model.set_attn_implementation(SHORT_ROWS)
 
 
 def grouped_attention(
@@ -81,5 +66,5 @@ def _forward(
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
 
 
-AttentionInterface.register(_NAME, _forward)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+AttentionInterface.register(SHORT_ROWS, _forward)
+AttentionMaskInterface.register(SHORT_ROWS, sdpa_mask)

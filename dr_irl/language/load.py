@@ -31,7 +31,7 @@ from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import turn_end
-from dr_irl.language.proved import is_known, route_of_loaded
+from dr_irl.language.proof.proved import is_known, route_of_loaded
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
 from dr_irl.language.route import set_route
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from families import FAMILIES, NOT_TRIED, tiny_causal_lm
 
 from dr_irl.errors import ModelError
-from dr_irl.language.check import find_route
+from dr_irl.language.proof.check import find_route
 
 ROW = re.compile(
     r"^\| `(?P<family>[^`]+)` \| (?P<scores>[^|]+) \| (?P<samples>[^|]+) \| (?P<why>[^|]*) \|$", re.MULTILINE

@@ -54,11 +54,13 @@ def trace_run(uri: str, overrides: dict[str, Any]) -> dict[str, list[tuple[str, 
     from dr_irl.progress import ConsoleProgress
     from tasks.dag import build_dag
     from tasks.job import Inputs, Job
+    from tasks.models import check_policy
     from tasks.orchestration.caching import import_maker
     from tasks.orchestration.interruption import StoppableProgress
     from tasks.orchestration.progress import PageProgress
 
     store, settings = Store(uri), load_settings("smoke", overrides)
+    check_policy(settings)  # as every run does first: what looks at the model belongs to no stage
     refs, listeners = {}, cycle([PageProgress(), ConsoleProgress()])
     for name, node in build_dag(settings).items():
         inputs = {role: refs[source] for role, source in node.inputs.items()}

@@ -20,12 +20,12 @@ from dr_irl.language.adapters import (
     share_weights,
 )
 from dr_irl.language.chat import prompt_ids
-from dr_irl.language.check import find_route
 from dr_irl.language.decoders import open_decoder
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, pack
+from dr_irl.language.proof.check import find_route
 from dr_irl.language.route import set_route
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter

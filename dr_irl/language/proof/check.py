@@ -7,6 +7,7 @@ rung of the ladder of `route.py` and by `forward`, one sequence at a time; the f
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -17,14 +18,14 @@ from transformers import PreTrainedModel
 
 from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import context_length
-from dr_irl.language.attention import stock_attention
+from dr_irl.language.attention import SHORT_ROWS
 from dr_irl.language.decoders import PackedDecoder, open_decoder
 from dr_irl.language.decoding import open_reader
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
+from dr_irl.language.proof.specimen import specimen_of, whole_specimen
 from dr_irl.language.route import Decoding, Route, Scoring
-from dr_irl.language.specimen import specimen_of, whole_specimen
 from dr_irl.language.split import layer_count
 
 logger = logging.getLogger(__name__)
@@ -67,12 +68,12 @@ def find_route(model: PreTrainedModel, name: str) -> Route:
         _check_runs(name, specimen)
     bundles = _bundles(specimen)
     if (head := getattr(specimen, "score", None)) is not None:
-        with stock_attention(specimen):
+        with _stock_attention(specimen):
             states = _own_states(specimen, head, bundles)
         trials = [(rung, partial(_off_states, specimen, rung, bundles, states)) for rung in Scoring]
         scoring, why = _first(name, specimen, trials)
         return Route(scoring=Scoring(scoring), reason=why)
-    with stock_attention(specimen):
+    with _stock_attention(specimen):
         scores, after = _own_scores(specimen, bundles), _own_continuations(specimen, bundles)
     _check_causal(name, specimen, scores, after)
     trials = [(rung, partial(_off_scores, specimen, rung, bundles, scores)) for rung in Scoring]
@@ -80,6 +81,19 @@ def find_route(model: PreTrainedModel, name: str) -> Route:
     trials = [(rung, partial(_off_continuations, specimen, rung, bundles, after)) for rung in Decoding]
     decoding, slow = _first(name, specimen, trials)
     return Route(Scoring(scoring), Decoding(decoding), reason="; ".join(filter(None, (why, slow))))
+
+
+@contextmanager
+def _stock_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model attend for a while as it does without us."""
+    ours = model.config._attn_implementation == SHORT_ROWS
+    if ours:
+        model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if ours:
+            model.set_attn_implementation(SHORT_ROWS)
 
 
 def _check_runs(name: str, model: PreTrainedModel) -> None:

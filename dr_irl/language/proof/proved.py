@@ -15,7 +15,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dr_irl.artifacts.cache import cache_folder
-from dr_irl.language.check import find_route
+from dr_irl.language.proof.check import find_route
 from dr_irl.language.route import Decoding, Route, Scoring
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def _key(identity: str, config: PreTrainedConfig, *, scores: bool, dtype: torch.
     """Name everything that a route can depend on: the model, what runs it, and our own code."""
     versions = (transformers.__version__, torch.__version__, peft.__version__)
     kind = (config.get_text_config().num_hidden_layers, scores, str(dtype), device)
-    ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    ours = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     return hashlib.sha256(json.dumps([identity, versions, kind, ours]).encode()).hexdigest()[:32]
 
 

@@ -10,14 +10,15 @@ from families import tiny_causal_lm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from dr_irl.errors import ModelError
-from dr_irl.language import check, proved, split
+from dr_irl.language import split
 from dr_irl.language.adapters import share_weights
-from dr_irl.language.check import find_route
 from dr_irl.language.decoders import open_decoder
 from dr_irl.language.load import load_causal_lm, load_reward_backbone
+from dr_irl.language.proof import check, proved
+from dr_irl.language.proof.check import find_route
+from dr_irl.language.proof.specimen import specimen_of
 from dr_irl.language.route import Decoding, Route, Scoring, known_route, set_route
 from dr_irl.language.rows import RowDecoder
-from dr_irl.language.specimen import specimen_of
 from dr_irl.language.split import SplitDecoder, layer_count
 
 NAME = "bundled:tiny-random-lm"
