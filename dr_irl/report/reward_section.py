@@ -20,6 +20,7 @@ from dr_irl.report.plots import (
     set_share_axis,
 )
 from dr_irl.results.summaries import LearningPoint, RewardSummary
+from dr_irl.reward.objectives import OBJECTIVES
 
 _LEARNING_SIZE = (250, 230)
 
@@ -136,8 +137,13 @@ def formulas(settings: Mapping[str, object], *, drawn_anew: bool) -> list[Formul
     """Return the section's formulas; the loss is the one that the settings name, by default `ml_irl`."""
     options = settings.get("reward")
     name = options.get("objective") if isinstance(options, Mapping) else None
-    loss = _LOSSES.get(str(name), _LOSSES["ml_irl"])
-    return [loss, *([_DRAWING_ANEW] if drawn_anew else []), *_READINGS]
+    return [_loss(str(name)) if name else _LOSSES["ml_irl"], *([_DRAWING_ANEW] if drawn_anew else []), *_READINGS]
+
+
+def _loss(name: str) -> Formula:
+    """Return the formula of a loss; of one that another package brings, where it is defined."""
+    defined = OBJECTIVES.entries.get(name, name).replace(":", ".")
+    return _LOSSES.get(name) or Formula(f"Loss, {name}", "as the package that brings it defines it", (defined,))
 
 
 def same_pairs(reward: RewardSummary) -> tuple[int, int]:

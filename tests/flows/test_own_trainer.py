@@ -79,7 +79,7 @@ def test_the_adapter_is_what_the_trainer_made(ran: tuple[str, Path]) -> None:
 @pytest.mark.slow
 def test_the_report_names_what_was_chosen(ran: tuple[str, Path]) -> None:
     page = (ran[1] / "out" / "report.html").read_text()
-    assert all(name in page for name in ("keep", "loud", "halved"))
+    assert all(name in page for name in ("keep", "loud", "Loss, halved", "<code>my_losses.halved</code>"))
 
 
 @pytest.mark.slow

@@ -198,11 +198,16 @@ def test_every_formula_names_functions_that_exist(objective):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_loss_shown_is_the_one_that_the_run_used(page, reward, objective):
     seen = page(rewards=[reward("insult")], settings={"reward": {"objective": objective}})
-    assert re.findall(r"objective\.(\w+)_loss", seen.open_text) == [objective]
+    assert re.findall(r"losses\.(\w+)_loss", seen.open_text) == [objective]
 
 
 def test_loss_of_a_run_that_names_none_is_that_of_inverse_rl(page, reward):
-    assert re.findall(r"objective\.(\w+)_loss", page(rewards=[reward("insult")]).open_text) == ["ml_irl"]
+    assert re.findall(r"losses\.(\w+)_loss", page(rewards=[reward("insult")]).open_text) == ["ml_irl"]
+
+
+def test_a_loss_that_another_package_brings_is_named_and_no_other_is_shown_for_it(page, reward):
+    seen = page(rewards=[reward("insult")], settings={"reward": {"objective": "halved"}}).open_text
+    assert "Loss, halved" in seen and not re.findall(r"losses\.(\w+)_loss", seen)
 
 
 def test_drawing_anew_is_explained_only_where_there_were_several_rounds(page, reward, curve):
