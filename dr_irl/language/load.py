@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from dr_irl.errors import ModelError
-from dr_irl.language.anatomy import named_projections
+from dr_irl.language.anatomy import body_name, named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import turn_end
 from dr_irl.language.proof.proved import is_known, route_of_loaded
@@ -37,6 +37,8 @@ from dr_irl.language.route import set_route
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
 """What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
+_SCORE = "score.weight"
+"""The head of a reward model, which no language model has."""
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
 
@@ -137,20 +139,24 @@ def look_at_policy(
 
 
 def _classifier(config: Any) -> Any:
-    """Return the family's class with a score, or, where transformers has none, one that is made the way it makes them.
+    """Return the family's class with a score, or, where its own is none of the usual kind, one of that kind.
 
     Raises:
         ModelError: the model is no causal language model.
     """
-    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+    own = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    if isinstance(own, type) and issubclass(own, GenericForSequenceClassification):
         return AutoModelForSequenceClassification
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"a {config.model_type} model is no causal language model; name one as models.policy")
-    language_model = cast(type[PreTrainedModel], MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    with torch.device("meta"):
+        outline = AutoModelForCausalLM.from_config(config)
+    language_model = cast(type[PreTrainedModel], type(outline))
     family = next(base for base in language_model.__bases__ if issubclass(base, PreTrainedModel))
-    own = {"base_model_prefix": family.base_model_prefix}
+    # A family with parts for pictures as well says so in both; a model with a score has the text part alone.
+    parts = {"base_model_prefix": body_name(outline), "config_class": language_model.config_class}
     name = language_model.__name__.replace("ForCausalLM", "") + "ForSequenceClassification"
-    return type(name, (GenericForSequenceClassification, family), own)
+    return type(name, (GenericForSequenceClassification, family), parts)
 
 
 def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu") -> Any:
@@ -167,8 +173,19 @@ def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, dev
     folder = resolve_model(name, revision)
     _require_device(device)
     with _LOADING, _explained(name, folder):
-        model = kind.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True, **kwargs
+        model, found = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            low_cpu_mem_usage=True,
+            output_loading_info=True,
+            **kwargs,
+        )
+    if missing := sorted({*found["missing_keys"], *found["mismatched_keys"]} - {_SCORE}):
+        raise ModelError(
+            f"model {name!r} in {folder} cannot be loaded: its files lack {len(missing)} of the weights that such a "
+            f"{model.config.model_type} model has, {missing[0]} among them; the folder must hold all its *.safetensors"
         )
     use_short_row_attention(model)
     model.name_or_path = model.config._name_or_path = name  # adapters record it: the name, not a folder of this machine

@@ -34,8 +34,6 @@ from dr_irl.reward.saved import load_adapters
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 TOLD = {row["family"]: Row(**row.groupdict()) for row in ROW.finditer(PAGE.read_text())}
 USED = [family for family, row in TOLD.items() if row.scores not in ("refused", "not tried")]
-WITHOUT_SCORES = ("llama4_text",)
-"""Whose family in transformers cannot be loaded but with a part that sees pictures."""
 PROJECTIONS = ("q_proj", "v_proj", "o_proj")
 IDS = torch.tensor([[5, 40, 41, 42, 3, 60, 61, 62, 63, 64, 65, 66]])
 
@@ -120,7 +118,7 @@ def test_an_adapter_is_loaded_by_plain_peft_and_merged(family: str, tmp_path: Pa
     save_adapter(adapted, POLICY, tmp_path)
     plain = PeftModel.from_pretrained(tiny_causal_lm(family), str(tmp_path))
     torch.testing.assert_close(plain(input_ids=IDS).logits, expected)
-    assert not torch.allclose(tiny_causal_lm(family)(input_ids=IDS).logits, expected, atol=1e-3)
+    assert not torch.allclose(tiny_causal_lm(family)(input_ids=IDS).logits, expected, atol=1e-5)
     base = tiny_causal_lm(family)
     merged = share_weights(base)
     merge_adapter_into(merged, load_policy_adapter(base, tmp_path))
@@ -143,7 +141,7 @@ def test_a_reward_head_is_saved_and_loaded(family: str, tmp_path: Path, tokenize
     try:
         model = add_reward_adapter(backbone(), "privacy", **options)
     except ModelError as error:
-        assert family not in IMPORTANT or family in WITHOUT_SCORES, error
+        assert family not in IMPORTANT, error
         return
     for _, parameter in sorted(model.named_parameters()):
         if parameter.requires_grad:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from families import tiny_causal_lm
+from safetensors.torch import load_file, save_file
 
 from dr_irl.errors import ModelError
 from dr_irl.language import load as loading
@@ -121,6 +122,15 @@ def test_a_damaged_file_is_told_in_one_sentence(copied: Path, name: str, load: A
     (copied / name).write_bytes((copied / name).read_bytes()[:50])
     with pytest.raises(ModelError, match=r"cannot be loaded: .*; the folder must hold config.json"):
         load(str(copied))
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, partial(load_reward_backbone, depth=1)])
+def test_weights_that_are_missing_are_not_made_up(copied: Path, load: Any) -> None:
+    weights = load_file(copied / "model.safetensors")
+    del weights["model.layers.0.self_attn.q_proj.weight"]
+    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 of the weights .* model.layers.0.self_attn.q_proj.weight among them"):
+        load(str(copied), dtype=torch.float32)
 
 
 def test_a_model_without_a_tokenizer_is_told_in_one_sentence(copied: Path) -> None:
