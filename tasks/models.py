@@ -36,12 +36,12 @@ def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 def check_policy(settings: Settings) -> None:
     """Refuse, before anything is built, a policy that cannot be aligned."""
-    models = settings.models
+    models, grpo, reward = settings.models, settings.grpo, settings.reward
     look_at_policy(
         models.policy,
         models.policy_revision,
-        depth=settings.reward.depth,
-        target_modules=(*settings.grpo.target_modules, *settings.reward.target_modules),
+        adapted=(grpo.adapted_layers, grpo.target_modules),
+        rewarding=(reward.depth, reward.adapted_layers, reward.target_modules),
         dtype=getattr(torch, models.number_format),
         device=models.device,
     )

@@ -38,12 +38,13 @@ def add_policy_adapter(
     generator: torch.Generator,
 ) -> PeftModel:
     """Put a fresh trainable adapter, which changes nothing yet, on the topmost layers of a frozen language model."""
+    layers = topmost_layers(model, adapted_layers)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=named_projections(model, target_modules),
-        layers_to_transform=topmost_layers(model, adapted_layers),
+        target_modules=named_projections(model, target_modules, layers),
+        layers_to_transform=layers,
         layers_pattern=layers_name(decoder_of(model)),
     )
     adapted = get_peft_model(model, config, adapter_name=POLICY)

@@ -82,21 +82,23 @@ def norm_name(decoder: nn.Module) -> str:
     return norms[0]
 
 
-def named_projections(model: PreTrainedModel | PeftModel, names: Sequence[str]) -> list[str]:
+def named_projections(model: PreTrainedModel | PeftModel, names: Sequence[str], layers: Sequence[int]) -> list[str]:
     """Return what a family calls the projections of these names; fused ones come once.
 
     Args:
         model: with or without adapters.
         names: as Llama calls them (`q_proj`), or as this family does.
+        layers: which to look at. In some families they differ: every other one may be without attention.
 
     Raises:
-        ModelError: the family has no projection of that name, nor one known to be the same.
+        ModelError: none of the layers has a projection of that name, nor one known to be the same.
     """
     decoder = decoder_of(model)
-    layers = decoder.get_submodule(layers_name(decoder))
+    every = decoder.get_submodule(layers_name(decoder))
     own = {
-        name.removesuffix(".base_layer")
-        for name, module in layers.named_modules()
+        f".{name.removesuffix('.base_layer')}"
+        for layer in layers
+        for name, module in every.get_submodule(str(layer)).named_modules()
         if isinstance(module, nn.Linear | Conv1D) and ".lora_" not in name
     }
     found: list[str] = []
@@ -105,8 +107,9 @@ def named_projections(model: PreTrainedModel | PeftModel, names: Sequence[str]) 
         if not known:
             told = ", ".join(sorted({o.rpartition(".")[2] for o in own}))
             raise ModelError(
-                f"target_modules: {model.config.model_type} has no projection {name!r}; its layers have {told}; "
-                "name some of these in grpo.target_modules and reward.target_modules"
+                f"target_modules: {model.config.model_type} has no projection {name!r} in layers {layers[0]} to "
+                f"{layers[-1]}, which are adapted; they have {told}; name some of these in grpo.target_modules and "
+                "reward.target_modules, or raise adapted_layers"
             )
         found.append(known[0])
     return list(dict.fromkeys(found))

@@ -34,6 +34,7 @@ from dr_irl.language.chat import turn_end
 from dr_irl.language.proof.proved import is_known, route_of_loaded
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
 from dr_irl.language.route import set_route
+from dr_irl.language.split import layer_count
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
 """What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
@@ -104,8 +105,8 @@ def look_at_policy(
     name: str,
     revision: str | None = None,
     *,
-    depth: int,
-    target_modules: Sequence[str],
+    adapted: tuple[int, Sequence[str]],
+    rewarding: tuple[int, int, Sequence[str]],
     dtype: torch.dtype,
     device: str = "cpu",
 ) -> None:
@@ -114,8 +115,8 @@ def look_at_policy(
     Args:
         name: of the model.
         revision: of the model.
-        depth: layers of the reward models' backbone.
-        target_modules: projections that carry adapters.
+        adapted: of the policy: topmost layers that carry LoRA, and the projections that do.
+        rewarding: of the reward models: layers of the backbone, topmost of these that carry LoRA, projections.
         dtype: number format of the frozen weights.
         device: where it runs.
 
@@ -129,13 +130,19 @@ def look_at_policy(
             raise ModelError(f"model {name!r} ({config.model_type}) is no causal language model; name one that is")
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(config)
-    named_projections(outline, target_modules)
+    depth, topmost, modules = rewarding
+    _require_projections(outline, layer_count(outline), *adapted)
+    _require_projections(outline, min(depth, layer_count(outline)), topmost, modules)
     known = partial(is_known, _identity(name, folder), dtype=dtype, device=device)
     if not known(config, scores=False):
         load_causal_lm(name, revision, dtype=dtype, device=device)
     config.get_text_config().num_hidden_layers = depth
     if not known(config, scores=True):
         load_reward_backbone(name, revision, depth=depth, dtype=dtype, device=device)
+
+
+def _require_projections(outline: PreTrainedModel, depth: int, topmost: int, names: Sequence[str]) -> None:
+    named_projections(outline, names, range(max(0, depth - topmost), depth))
 
 
 def _classifier(config: Any) -> Any:

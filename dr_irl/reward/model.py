@@ -45,12 +45,13 @@ def add_reward_adapter(
         target_modules: projections that carry LoRA.
         generator: draws the LoRA A matrices of this adapter.
     """
+    layers = topmost_layers(backbone, adapted_layers)
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=named_projections(backbone, target_modules),
-        layers_to_transform=topmost_layers(backbone, adapted_layers),
+        target_modules=named_projections(backbone, target_modules, layers),
+        layers_to_transform=layers,
         layers_pattern=layers_name(decoder_of(backbone)),
         modules_to_save=["score"],
     )

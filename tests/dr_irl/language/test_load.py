@@ -151,8 +151,8 @@ def test_an_unknown_device_is_told(device: str) -> None:
         load_causal_lm("bundled:tiny-random-lm", dtype=torch.float32, device=device)
 
 
-def look(name: str, modules: tuple[str, ...] = ("q_proj",), depth: int = 1) -> None:
-    look_at_policy(name, depth=depth, target_modules=modules, dtype=torch.float32)
+def look(name: str, modules: tuple[str, ...] = ("q_proj",), depth: int = 1, topmost: int = 1) -> None:
+    look_at_policy(name, adapted=(topmost, modules), rewarding=(depth, topmost, modules), dtype=torch.float32)
 
 
 def test_a_model_that_is_known_is_not_loaded_to_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +168,14 @@ def test_a_model_that_cannot_be_used_is_refused_when_it_is_looked_at(tmp_path: P
 
 
 def test_a_projection_that_the_model_lacks_is_told_with_those_that_it_has() -> None:
-    with pytest.raises(ModelError, match=r"no projection 'q_porj'; its layers have down_proj, .*q_proj"):
+    with pytest.raises(ModelError, match=r"no projection 'q_porj' in layers 1 to 1, .*; they have down_proj, .*q_proj"):
         look(NAME, ("q_proj", "q_porj"))
+
+
+def test_layers_that_have_no_such_projection_are_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    tiny_causal_lm("nemotron_h").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"'q_proj' in layers 3 to 3, which are adapted; .*raise adapted_layers"):
+        look(str(tmp_path), depth=2)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_a_projection_that_the_model_lacks_is_told_with_those_that_it_has() -> N
 )
 def test_projections_are_found_by_the_names_that_the_family_has(family: str, own: list[str] | None) -> None:
     asked = ["q_proj", "k_proj", "o_proj"]
-    assert named_projections(tiny_causal_lm(family), asked) == (own or asked)
+    assert named_projections(tiny_causal_lm(family), asked, [0, 1]) == (own or asked)
 
 
 def test_a_family_without_a_class_for_scores_gets_one(tmp_path: Path) -> None:
