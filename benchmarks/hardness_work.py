@@ -96,7 +96,7 @@ def plain_distance(encoder: Any, completion: str, demonstration: str) -> float:
 
 def make_pairs(count: int, answer: Answer) -> list[Pair]:
     """Go through the demonstrations of all categories in turn; each answers with another of its own category."""
-    examples, _ = load_examples([SEED], max_prompt_characters=4000, max_bad_rows=0)
+    examples, _ = load_examples([SEED], max_prompt_characters=4000, max_bad_rows=0.0)
     texts = {c: [str(e.response) for e in examples if e.category == c and e.response] for c in HARM_CATEGORIES}
     others = torch.randint(2**31, (count,), generator=torch_generator(0, "benchmark completions")).tolist()
     pairs: list[Pair] = []

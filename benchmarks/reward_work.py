@@ -55,7 +55,7 @@ Pairs = Mapping[str, Comparisons]
 
 def demonstrations(per_category: int) -> dict[str, list[Example]]:
     """Draw demonstrations from the seed data; there are as many of `benign` as of all other labels."""
-    examples, _ = load_examples([SEED], max_prompt_characters=4000, max_bad_rows=0)
+    examples, _ = load_examples([SEED], max_prompt_characters=4000, max_bad_rows=0.0)
     taken: dict[str, list[Example]] = {}
     for label in (*HARM_CATEGORIES, BENIGN):
         own = [e for e in examples if e.category == label and e.response and e.split == "train"]

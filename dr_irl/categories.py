@@ -142,6 +142,26 @@ def harm_category(name: str) -> HarmCategory:
     return found
 
 
+def label_of(text: str) -> str | None:
+    """Return the label that a data set spells in its own way (`Privacy-Property`, a category's title); None: none is.
+
+    Args:
+        text: what stands in the data; capitals, and what stands between words, do not count.
+    """
+    return _spellings().get(_spelling(text))
+
+
+def _spelling(text: str) -> str:
+    return "_".join(word for word in re.split(r"[\W_]+", text.casefold()) if word and word != "and")
+
+
+@functools.cache
+def _spellings() -> dict[str, str]:
+    return {_spelling(title): name for name in HARM_CATEGORIES for title in (harm_category(name).title, name)} | {
+        BENIGN: BENIGN
+    }
+
+
 def colours(label: str) -> tuple[str, str]:
     """Return the colour of a label's curves on a light and on a dark page, as CSS writes them.
 

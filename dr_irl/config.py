@@ -68,6 +68,8 @@ class SourceSettings(Section):
     """Longer prompts are dropped and counted."""
     max_bad_rows: float = Field(default=0.05, ge=0, le=1)
     """Share of unusable rows above which a file is refused."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of a category's rows that is held out where no file has held-out rows of it."""
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of word 3-grams from which two prompts are near duplicates."""
     overlap_ngram: PositiveInt = 8
@@ -88,6 +90,8 @@ class BalanceSettings(Section):
     """Rows kept in each harm category."""
     benign_rows: int = Field(ge=0)
     """Ordinary and look-alike prompts kept for the guard."""
+    allow_compliance: bool = False
+    """Take harm categories whose demonstrations mostly do not decline; off, such data is refused."""
     allow_repeats: bool = False
     """Fill a light category by repeating rows where there is nothing else; off, a shortfall is an error."""
 

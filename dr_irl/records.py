@@ -1,7 +1,7 @@
 """The frozen records handed between stages, and the Arrow schema of every table."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +76,22 @@ class Example(TableRow):
     """The demonstration: the answer given to the user."""
     confidence: float | None
     """The router's probability of `category`; None where the source named the category."""
+    file: str = field(default="", compare=False)
+    """The location it was read from; empty where no file has it."""
+    row: int = field(default=0, compare=False)
+    """Its number there, from 1; in JSONL, of the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined(TableRow):
+    """A row that came in and is not among the examples."""
+
+    file: str
+    row: int
+    """Its number in the file, from 1; in JSONL, of the line."""
+    stage: str
+    """That left it out."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dr_irl.demonstrations.dedupe import drop_overlaps
 from dr_irl.demonstrations.inbox import REFUSED, Limits, claim_inbox
 from dr_irl.demonstrations.ledger import read_ledger
 from dr_irl.demonstrations.news import News, count_news
-from dr_irl.demonstrations.sources import load_examples, newest_first
+from dr_irl.demonstrations.sources import evaluation_prompts, load_examples, newest_first
 from dr_irl.errors import SettingsError
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
@@ -133,7 +133,7 @@ def _news(settings: Settings, store: Store, new: Sequence[str]) -> News:
     distinct, routed = (Example.read(store.fetch(artifacts[stage]) / EXAMPLES) for stage in ("sources", "route"))
     sources = settings.sources
     rows = _load(sources, new)
-    evaluation = {name: [example.prompt for example in _load(sources, [name])] for name in sources.evaluation_files}
+    evaluation = evaluation_prompts(sources.evaluation_files)
     return count_news(
         rows,
         _load(sources, [file for file in sources.files if file not in new]),

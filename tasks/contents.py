@@ -1,7 +1,6 @@
 """What stages find in each other's artifacts: names of files, and the ways to read them."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ from dr_irl.records import Completion, Example
 from dr_irl.results.summaries import ModelSummary, Rate
 
 EXAMPLES = "examples.parquet"
-DROPPED = "dropped.json"
+QUARANTINE = "quarantine.parquet"
+"""The rows that came in and are not among the examples, each with its reason."""
 BALANCE = "balance.json"
 COMPLETIONS = "completions.parquet"
 HARDNESS = "hardness.parquet"
@@ -32,11 +32,6 @@ MODELS = (UNALIGNED, WARM_STARTED, CHAMPION, ALIGNED)
 def read_examples(folder: Path, split: str) -> list[Example]:
     """Read the examples of one split from the `balance` artifact."""
     return [example for example in Example.read(folder / EXAMPLES) if example.split == split]
-
-
-def read_dropped(folder: Path) -> Counter[str]:
-    """Read how many rows were dropped so far, by reason."""
-    return Counter(json.loads((folder / DROPPED).read_text()))
 
 
 def texts_by_prompt(folder: Path) -> dict[str, list[str]]:

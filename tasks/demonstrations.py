@@ -1,53 +1,72 @@
 """Stage 1 as tasks: sources, route, balance."""
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
 from dr_irl.demonstrations.balance import balance as balance_examples
-from dr_irl.demonstrations.balance import summarise_balance, wanted_rows
-from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps
+from dr_irl.demonstrations.balance import not_drawn, summarise_balance, wanted_rows, with_demonstration
+from dr_irl.demonstrations.declining import require_declining
+from dr_irl.demonstrations.dedupe import LeftOut, drop_duplicates, drop_overlaps
+from dr_irl.demonstrations.fitting import leave_out_too_long
 from dr_irl.demonstrations.generate import generate_demonstrations
+from dr_irl.demonstrations.holdout import hold_out
+from dr_irl.demonstrations.parse import HELDOUT
 from dr_irl.demonstrations.route import Router
-from dr_irl.demonstrations.sources import load_examples, newest_first
+from dr_irl.demonstrations.sources import (
+    evaluation_prompts,
+    load_examples,
+    newest_first,
+    quarantined,
+    rows_by_reason,
+)
 from dr_irl.evaluation.judges import JUDGES
-from dr_irl.records import Example
+from dr_irl.records import Example, Quarantined
 from dr_irl.seeding import numpy_generator, torch_generator
-from tasks.contents import BALANCE, DROPPED, EXAMPLES, read_dropped
+from tasks.contents import BALANCE, EXAMPLES, QUARANTINE
 from tasks.job import Job
-from tasks.models import base_policy, sampler_of, text_encoder
+from tasks.models import base_policy, prompt_lengths, sampler_of, text_encoder
+
+logger = logging.getLogger(__name__)
 
 
 def sources(folder: Path, job: Job) -> None:
     """Read every source, drop duplicates and whatever overlaps an evaluation set."""
     options = job.settings.sources
-    examples, bad = _load(job, options.files)
+    examples, bad = load_examples(
+        options.files, max_prompt_characters=options.max_prompt_characters, max_bad_rows=options.max_bad_rows
+    )
     distinct, repeated = drop_duplicates(examples, near_duplicate=options.near_duplicate)
-    evaluation = {name: [example.prompt for example in _load(job, [name])[0]] for name in options.evaluation_files}
+    evaluation = evaluation_prompts(options.evaluation_files)
     kept, overlapping = drop_overlaps(distinct, evaluation, ngram=options.overlap_ngram)
-    _write(folder, kept, Counter(bad) + Counter(repeated) + Counter(overlapping))
+    _write(folder, kept, [*bad, *quarantined([*repeated, *overlapping], "sources")])
 
 
 def route(folder: Path, job: Job) -> None:
-    """Give prompts without a category one, where the router is sure enough."""
-    examples, dropped = _read(job.inputs.folder("sources"))
+    """Give prompts without a category one, where the router is sure enough; hold some rows out where none are."""
+    examples, quarantine = _read(job.inputs.folder("sources"))
     if any(example.category is None for example in examples):
         encoder = text_encoder(job.settings)
         router = Router.fit(examples, encoder)
         examples, abstained = router.route(examples, encoder, min_confidence=job.settings.route.min_confidence)
-        dropped += Counter(abstained)
-    _write(folder, examples, dropped)
+        quarantine += quarantined(abstained, "route")
+    _write(folder, hold_out(examples, job.settings.sources.heldout_share), quarantine)
 
 
 def balance(folder: Path, job: Job) -> None:
     """Give prompts without a demonstration one, then make the categories equal."""
     settings = job.settings
-    examples, dropped = _read(job.inputs.folder("route"))
+    examples, quarantine = _read(job.inputs.folder("route"))
+    fitting = prompt_lengths(settings, answer_tokens=settings.completions.max_new_tokens)
+    examples, left_out = leave_out_too_long(examples, *fitting)
     if settings.demonstrations.generator == "policy":
         examples, failed = _generated(job, examples)
-        dropped += Counter(failed)
+        left_out += failed
+    examples, without = with_demonstration(examples)
+    if not settings.balance.allow_compliance:
+        require_declining(examples, JUDGES[settings.judge])
+    quarantine += quarantined([*left_out, *without], "balance")
     kept = balance_examples(
         examples,
         wanted_rows(settings.balance.rows_per_category, settings.balance.benign_rows),
@@ -55,23 +74,25 @@ def balance(folder: Path, job: Job) -> None:
         allow_repeats=settings.balance.allow_repeats,
         generator=numpy_generator(settings.seed, "balance"),
     )
-    dropped.pop("unknown category", None)  # counts rows that were kept and routed
-    summary = summarise_balance(examples, kept, dropped)
+    summary = summarise_balance(examples, kept, rows_by_reason(quarantine))
     (folder / BALANCE).write_text(json.dumps(asdict(summary), indent=2))
-    Example.write([*kept, *(e for e in examples if e.split == "heldout")], folder / EXAMPLES)
+    _write(
+        folder,
+        [*kept, *(e for e in examples if e.split == HELDOUT)],
+        [*quarantine, *quarantined(not_drawn(examples, kept), "balance")],
+    )
+    if quarantine:
+        logger.warning("%d rows are left out; why stands in %s of the stage balance", len(quarantine), QUARANTINE)
 
 
 def _newest(job: Job) -> list[set[str]]:
     """Return the ids of the rows of each file from the inbox, the newest file first."""
-    return [{example.id for example in _load(job, [file])[0]} for file in newest_first(job.settings.sources.files)]
-
-
-def _load(job: Job, files: Sequence[str]) -> tuple[list[Example], dict[str, int]]:
     options = job.settings.sources
-    return load_examples(files, max_prompt_characters=options.max_prompt_characters, max_bad_rows=options.max_bad_rows)
+    limits = {"max_prompt_characters": options.max_prompt_characters, "max_bad_rows": options.max_bad_rows}
+    return [{example.id for example in load_examples([file], **limits)[0]} for file in newest_first(options.files)]
 
 
-def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[str, int]]:
+def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], LeftOut]:
     options = job.settings.demonstrations
     model, tokenizer = base_policy(job.settings)
     missing = sum(1 for example in examples if example.split == "train" and example.response is None)
@@ -93,10 +114,10 @@ def _generated(job: Job, examples: list[Example]) -> tuple[list[Example], dict[s
         )
 
 
-def _write(folder: Path, examples: list[Example], dropped: Counter[str]) -> None:
+def _write(folder: Path, examples: list[Example], quarantine: list[Quarantined]) -> None:
     Example.write(examples, folder / EXAMPLES)
-    (folder / DROPPED).write_text(json.dumps(dict(sorted(dropped.items())), indent=2))
+    Quarantined.write(quarantine, folder / QUARANTINE)
 
 
-def _read(folder: Path) -> tuple[list[Example], Counter[str]]:
-    return Example.read(folder / EXAMPLES), read_dropped(folder)
+def _read(folder: Path) -> tuple[list[Example], list[Quarantined]]:
+    return Example.read(folder / EXAMPLES), Quarantined.read(folder / QUARANTINE)

@@ -1,9 +1,11 @@
 """Stage 4 as a task: one model's answers to the held-out prompts, judged and summed up."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
+from dr_irl.demonstrations.fitting import leave_out_too_long
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.prompts import evaluation_prompts
 from dr_irl.evaluation.run import answer_prompts, perplexity, summarise
@@ -12,7 +14,9 @@ from dr_irl.records import Answer
 from dr_irl.seeding import numpy_generator
 from tasks.contents import ADAPTER, ANSWERS, SUMMARY, model_title, read_examples
 from tasks.job import Job
-from tasks.models import merged_policy, sampler_of
+from tasks.models import merged_policy, prompt_lengths, sampler_of
+
+logger = logging.getLogger(__name__)
 
 
 def evaluation(folder: Path, job: Job) -> None:
@@ -20,8 +24,12 @@ def evaluation(folder: Path, job: Job) -> None:
     options = job.settings.evaluation
     adapter = job.inputs.folder("adapter") / ADAPTER if "adapter" in job.inputs else None
     model, tokenizer = merged_policy(job.settings, adapter)
+    fitting = prompt_lengths(job.settings, answer_tokens=options.max_new_tokens)
+    heldout, too_long = leave_out_too_long(read_examples(job.inputs.folder("balance"), "heldout"), *fitting)
+    if too_long:
+        logger.warning("%d held-out prompts are not asked: they leave no room for an answer", len(too_long))
     prompts = evaluation_prompts(
-        read_examples(job.inputs.folder("balance"), "heldout"),
+        heldout,
         suites(),
         per_category=options.per_category,
         per_suite=options.ordinary,

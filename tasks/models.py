@@ -9,8 +9,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.config import Settings
+from dr_irl.demonstrations.fitting import Lengths
 from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
+from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import (
+    context_of,
     load_causal_lm,
     load_encoder,
     load_reward_backbone,
@@ -45,6 +48,19 @@ def check_policy(settings: Settings) -> None:
         dtype=getattr(torch, models.number_format),
         device=models.device,
     )
+
+
+def prompt_lengths(settings: Settings, *, answer_tokens: int) -> tuple[Lengths, int | None]:
+    """Return what counts the tokens of prompts, and how many of them leave the policy room for such an answer."""
+    models = settings.models
+    context = context_of(models.policy, models.policy_revision)
+    most = None if context is None else context - answer_tokens
+
+    def lengths(prompts: Sequence[str]) -> list[int]:
+        tokenizer = load_tokenizer(models.policy, models.policy_revision)
+        return [len(ids) for ids in prompt_ids(tokenizer, prompts)]
+
+    return lengths, most
 
 
 def merged_policy(settings: Settings, adapter: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

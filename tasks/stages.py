@@ -119,9 +119,9 @@ def objective_entry(settings: Settings) -> Sequence[str]:
     return [OBJECTIVES.entries[settings.reward.objective]]
 
 
-def _generator_entries(settings: Settings) -> Sequence[str]:
+def _balance_entries(settings: Settings) -> Sequence[str]:
     generates = settings.demonstrations.generator == "policy"
-    return [*sampler_entry(settings), *judge_entry(settings)] if generates else []
+    return [*judge_entry(settings), *(sampler_entry(settings) if generates else ())]
 
 
 def _categories() -> list[dict[str, str]]:
@@ -189,11 +189,13 @@ BALANCE = Stage(
         "seed": s.seed,
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
+        "judge": s.judge,
+        "fitting": {"policy": policy_identity(s)["policy"], **some(s.completions, "max_new_tokens")},
         "models": policy_identity(s) if s.demonstrations.generator == "policy" else {},
-        **({"judge": s.judge, "categories": _categories()} if s.demonstrations.generator == "policy" else {}),
+        **({"categories": _categories()} if s.demonstrations.generator == "policy" else {}),
     },
     page="tasks.orchestration.pages:show_balance",
-    named=_generator_entries,
+    named=_balance_entries,
 )
 WARM_START = Stage(
     "warm-start",

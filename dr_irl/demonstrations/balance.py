@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from dr_irl.categories import ALL_LABELS, BENIGN, HARM_CATEGORIES
+from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.errors import DataError
 from dr_irl.records import Example
 from dr_irl.results.summaries import BalanceSummary
@@ -56,6 +57,19 @@ def balance(
     return drawn
 
 
+def with_demonstration(examples: Sequence[Example]) -> tuple[list[Example], LeftOut]:
+    """Leave out training rows that demonstrate nothing."""
+    lacking = [e.split == "train" and e.response is None for e in examples]
+    kept = [example for example, lacks in zip(examples, lacking, strict=True) if not lacks]
+    return kept, [(e, "no demonstration") for e, lacks in zip(examples, lacking, strict=True) if lacks]
+
+
+def not_drawn(examples: Sequence[Example], drawn: Sequence[Example]) -> LeftOut:
+    """Return the training rows that no label wanted."""
+    taken = {example.id for example in drawn}
+    return [(e, "not drawn: the category has enough") for e in examples if e.split == "train" and e.id not in taken]
+
+
 def normalised_entropy(counts: Mapping[str, int]) -> float:
     """Entropy of the harm categories over its maximum: 1 where all are equal, 0 where only one has rows."""
     values = [counts.get(category, 0) for category in HARM_CATEGORIES]
@@ -73,7 +87,7 @@ def category_counts(examples: Sequence[Example]) -> dict[str, int]:
 
 
 def summarise_balance(
-    before: Sequence[Example], after: Sequence[Example], dropped: Mapping[str, int]
+    before: Sequence[Example], after: Sequence[Example], dropped: Mapping[str, Mapping[str, int]]
 ) -> BalanceSummary:
     """Compare the training rows before and after balancing; held-out rows are never balanced and do not count."""
     counts_before, counts_after = (category_counts([e for e in rows if e.split == "train"]) for rows in (before, after))
@@ -82,7 +96,7 @@ def summarise_balance(
         after=counts_after,
         entropy_before=normalised_entropy(counts_before),
         entropy_after=normalised_entropy(counts_after),
-        dropped=dict(dropped),
+        dropped={file: dict(reasons) for file, reasons in dropped.items()},
     )
 
 

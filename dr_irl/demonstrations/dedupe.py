@@ -23,6 +23,8 @@ _UNSPACED = (
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’][^\W{_UNSPACED}]+)*")
 
 Shingles = frozenset[tuple[str, ...]]
+LeftOut = list[tuple[Example, str]]
+"""Rows that are not kept, each with the reason."""
 
 
 def normalise(text: str) -> str:
@@ -41,7 +43,7 @@ def similarity(left: str, right: str) -> float:
     return _jaccard(_ngrams(left, _SHINGLE_WORDS), _ngrams(right, _SHINGLE_WORDS))
 
 
-def drop_duplicates(examples: Sequence[Example], *, near_duplicate: float) -> tuple[list[Example], dict[str, int]]:
+def drop_duplicates(examples: Sequence[Example], *, near_duplicate: float) -> tuple[list[Example], LeftOut]:
     """Keep one of every set of equal or similar prompts, in the order given.
 
     A held-out row wins over a training row, so that no held-out prompt is near a training prompt; then a row with a
@@ -53,27 +55,27 @@ def drop_duplicates(examples: Sequence[Example], *, near_duplicate: float) -> tu
         near_duplicate: `similarity` from which two prompts are near duplicates.
 
     Returns:
-        The rows kept, and the count dropped as `exact duplicate` and as `near duplicate`.
+        The rows kept, and the others, each with `exact duplicate` or `near duplicate`.
     """
-    dropped = {"exact duplicate": 0, "near duplicate": 0}
+    left_out: LeftOut = []
     seen: set[str] = set()
     first: list[int] = []
     for position in sorted(range(len(examples)), key=lambda p: _precedence(examples[p])):
         text = normalise(examples[position].prompt)
         if text in seen:
-            dropped["exact duplicate"] += 1
+            left_out.append((examples[position], "exact duplicate"))
             continue
         seen.add(text)
         first.append(position)
     rows = [(p, _ngrams(examples[p].prompt, _SHINGLE_WORDS), _side(examples[p])) for p in first]
-    kept = _without_near(rows, near_duplicate)
-    dropped["near duplicate"] = len(first) - len(kept)
-    return [examples[position] for position in sorted(kept)], dropped
+    kept = set(_without_near(rows, near_duplicate))
+    left_out += [(examples[position], "near duplicate") for position in first if position not in kept]
+    return [examples[position] for position in sorted(kept)], left_out
 
 
 def drop_overlaps(
     examples: Sequence[Example], evaluation: Mapping[str, Sequence[str]], *, ngram: int
-) -> tuple[list[Example], dict[str, int]]:
+) -> tuple[list[Example], LeftOut]:
     """Drop training rows that an evaluation set would be spoilt by; held-out rows stay.
 
     Args:
@@ -82,7 +84,7 @@ def drop_overlaps(
         ngram: consecutive words in common that make an overlap; a shorter prompt overlaps only an equal one.
 
     Returns:
-        The rows kept, and for every set the rows dropped for it; a row in several sets counts for the first.
+        The rows kept, and the others, each with the set that it would spoil; of several, the first.
     """
     owner: dict[tuple[str, ...], str] = {}
     for name, prompts in evaluation.items():
@@ -90,16 +92,47 @@ def drop_overlaps(
             for gram in _ngrams(prompt, ngram):
                 owner.setdefault(gram, name)
     order = list(evaluation)
-    dropped = dict.fromkeys(order, 0)
+    left_out: LeftOut = []
     kept: list[Example] = []
     for example in examples:
         grams = _ngrams(example.prompt, ngram) if example.split == "train" else ()
         owners = {owner[gram] for gram in grams if gram in owner}
         if owners:
-            dropped[min(owners, key=order.index)] += 1
+            left_out.append((example, f"overlaps {min(owners, key=order.index)}"))
         else:
             kept.append(example)
-    return kept, dropped
+    return kept, left_out
+
+
+def cluster(prompts: Sequence[str], threshold: float) -> list[list[int]]:
+    """Group prompts so that no two of different groups are as similar as `threshold`.
+
+    Args:
+        prompts: distinct or not.
+        threshold: `similarity` from which two prompts belong together; what one has in common with a third joins all.
+
+    Returns:
+        Positions in `prompts`, each in one group; groups by their first position.
+    """
+    shingles = [_ngrams(prompt, _SHINGLE_WORDS) for prompt in prompts]
+    index: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    group = list(range(len(prompts)))
+
+    def root(position: int) -> int:
+        while group[position] != position:
+            group[position] = position = group[group[position]]
+        return position
+
+    for position, own in enumerate(shingles):
+        for other in {other for shingle in own for other in index[shingle]}:
+            if root(other) != root(position) and _jaccard(own, shingles[other]) >= threshold - 1e-9:
+                group[max(root(other), root(position))] = min(root(other), root(position))
+        for shingle in own:
+            index[shingle].append(position)
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for position in range(len(prompts)):
+        members[root(position)].append(position)
+    return list(members.values())
 
 
 def _is_edge(character: str) -> bool:

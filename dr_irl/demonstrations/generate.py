@@ -1,12 +1,12 @@
 """Writes demonstrations for prompts that have none, and keeps only those that pass."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from dr_irl.categories import BENIGN
+from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.demonstrations.templates import MAX_STEP_WORDS, draft_prompt, parse_draft
 from dr_irl.evaluation.judges import Judge
 from dr_irl.language.sampling import Sample, Sampler
@@ -20,21 +20,21 @@ def generate_demonstrations(
     *,
     max_response_words: int,
     generator: torch.Generator,
-) -> tuple[list[Example], dict[str, int]]:
+) -> tuple[list[Example], LeftOut]:
     """Give every training row without a response one, or drop it; other rows pass through unchanged.
 
     A harmful prompt is answered through the Chain-of-Draft template and the judge must see a refusal; a benign one is
     answered plainly and the judge must not.
 
     Returns:
-        The rows in the order given, and reason -> rows dropped.
+        The rows in the order given, and the others with the reasons.
     """
     pending = [e for e in examples if _lacks_demonstration(e) and e.category is not None]
     questions = [_question(example) for example in pending]
     sampled = sampler.sample(questions, per_prompt=1, generator=generator) if questions else []
     samples = {id(example): group[0] for example, group in zip(pending, sampled, strict=True)}
     kept: list[Example] = []
-    dropped: Counter[str] = Counter()
+    left_out: LeftOut = []
     for example in examples:
         written = example
         if _lacks_demonstration(example):
@@ -43,8 +43,8 @@ def generate_demonstrations(
         if isinstance(written, Example):
             kept.append(written)
         else:
-            dropped[written] += 1
-    return kept, dict(dropped)
+            left_out.append((example, written))
+    return kept, left_out
 
 
 def _lacks_demonstration(example: Example) -> bool:

@@ -120,7 +120,7 @@ class _Claimer:
         try:
             if unfinished:
                 raise DataError(f"source {name!r}: {unfinished}; allowed is a whole file; drop it again")
-            examples, _ = parse_examples(
+            parsed = parse_examples(
                 name,
                 content,
                 max_prompt_characters=limits.max_prompt_characters,
@@ -129,7 +129,7 @@ class _Claimer:
         except DataError as error:
             self._refuse(name, content, str(error))
         else:
-            self._accept(name, content, len(examples))
+            self._accept(name, content, len(parsed.examples))
 
     def _accept(self, name: str, content: bytes, rows: int) -> None:
         entry = Accepted(
@@ -192,6 +192,8 @@ def _unfinished(key: str, content: bytes) -> str | None:
         return "it has no Parquet footer"
     if suffix == ".jsonl" and not _is_json(content.rpartition(b"\n")[2].strip() or b"{}"):
         return "its last line is cut off"
+    if suffix == ".csv" and not content.endswith((b"\n", b"\r")):
+        return "its last line has no end, so it may be cut off"
     return None
 
 

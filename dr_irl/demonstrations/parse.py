@@ -1,37 +1,45 @@
-"""Reads the contents of one Parquet, JSONL or CSV file: rows that can be used, and why the others cannot.
+"""Makes examples of the rows of one file, and says of every other row why it is none.
 
 What an error says of a file holds nothing that its rows say: it may be harmful, and errors are shown.
 """
 
 import hashlib
-import json
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
-from dr_irl.categories import ALL_LABELS
+from dr_irl.categories import label_of
 from dr_irl.demonstrations.dedupe import normalise
 from dr_irl.errors import DataError
 from dr_irl.records import Example
+from dr_irl.tables.formats import require_suffix
+from dr_irl.tables.reading import Rows, TableFile, Unreadable, decode
 
-SPLITS = ("train", "heldout")
-UNKNOWN_CATEGORY = "unknown category"
-"""Counted beside the reasons for dropping, but such rows are kept, without a category."""
-SUFFIXES = (".parquet", ".jsonl", ".csv")
+TRAIN, HELDOUT = "train", "heldout"
 
-_TEXT_COLUMNS = ("prompt", "category", "harm_category", "source", "split", "response")
-_COLUMNS = (*_TEXT_COLUMNS, "draft")
+_LABELS = ("harm_category", "category")
+_COLUMNS = ("prompt", *_LABELS, "source", "split", "response", "draft")
 _COLUMN_NAME = re.compile(r"[\w.-]{1,40}")
+_HELDOUT_NAMES = ("heldout", "holdout", "held_out", "hold_out", "test", "validation", "valid", "val", "dev", "eval")
+_SPLITS: Mapping[str, str] = {"train": TRAIN, "training": TRAIN} | dict.fromkeys(_HELDOUT_NAMES, HELDOUT)
+"""What others call the two splits -> the one it is."""
+_CHATS = ("messages", "conversations", "conversation", "dialogue")
+_ANSWERS = ("chosen", "response_0", "completion", "answer")
 
-_NumberedRow = tuple[int, dict[str, Any] | str]
-"""Row or line number from 1, and the row: column -> value, text still as bytes or str; or why it is unreadable."""
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came of a file."""
+
+    examples: list[Example]
+    bad: list[tuple[int, str]]
+    """Number of a row that is not among the examples, and why."""
+    unknown_labels: int
+    """Of the examples, how many have a label that is none of ours; they have no category yet."""
+    unread: tuple[str, ...]
+    """Columns that may hold answers, and are not read, where no column that is read holds any."""
 
 
 class _BadRowError(Exception):
@@ -39,201 +47,161 @@ class _BadRowError(Exception):
 
 
 def parse_examples(
-    name: str, content: bytes, *, max_prompt_characters: int, max_bad_rows: float
-) -> tuple[list[Example], Counter[str]]:
-    """Read a file's contents; arguments, result and errors are those of `sources.load_examples`."""
-    require_suffix(name)
-    rows = _read_rows(name, content)
-    found, bad = _parse_rows(name, rows, max_prompt_characters)
-    _require_mostly_good(name, bad, len(rows), max_bad_rows)
-    counts = Counter(reason for _, reason in bad)
-    counts.update(UNKNOWN_CATEGORY for _, unknown in found if unknown)
-    return [example for example, _ in found], counts
+    name: str, content: bytes, *, max_prompt_characters: int | None, max_bad_rows: float, prompts_only: bool = False
+) -> Parsed:
+    """Read a file's contents.
 
-
-def require_suffix(name: str) -> None:
-    """Refuse a file whose name does not tell that we can read it.
+    Args:
+        name: of the file; its suffix is its format.
+        content: its bytes.
+        max_prompt_characters: rows with a longer prompt are bad; None: no prompt is too long.
+        max_bad_rows: share of bad rows above which the file is refused.
+        prompts_only: nothing but the prompts counts, and whatever else is in the file is of no concern.
 
     Raises:
-        DataError: it does not.
+        DataError: it is unreadable, empty, of the wrong form, or has too many bad rows.
     """
-    if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        raise DataError(
-            f"source {name!r}: its suffix is {PurePosixPath(name).suffix!r}; allowed are "
-            f"{', '.join(SUFFIXES)}, or the word 'seed'; convert it to one of these"
-        )
-
-
-def _read_rows(name: str, content: bytes) -> list[_NumberedRow]:
-    if name.lower().endswith(".jsonl"):
-        rows = _jsonl_rows(content)
-        columns = sorted({key for _, row in rows if isinstance(row, dict) for key in row})
-        # Where no line is JSON there is no column to miss: the bad lines are what is reported.
-        if columns or not rows:
-            _require_prompt(name, columns, len(rows))
-        return rows
-    table, columns = _table(name, content)
-    _require_prompt(name, columns, table.num_rows)
-    values = [_as_bytes(name, column, table.column(column)).to_pylist() for column in table.column_names]
-    rows = (dict(zip(table.column_names, row, strict=True)) for row in zip(*values, strict=True))
-    return list(enumerate(rows, start=1))
-
-
-def _require_prompt(name: str, columns: Sequence[str], rows: int) -> None:
-    if rows == 0:
-        raise DataError(f"source {name!r} has no rows; at least one is needed; leave it out of the sources or fill it")
-    twice = [column for column in _COLUMNS if list(columns).count(column) > 1]
-    if twice:
-        raise DataError(f"source {name!r}: column {twice[0]!r} occurs more than once; allowed is once; rename the rest")
-    if "prompt" not in columns:
-        # A table without a header shows its first row here.
-        seen = ", ".join(
-            repr(column) if _COLUMN_NAME.fullmatch(column) else "one of several words" for column in columns[:12]
-        )
-        raise DataError(
-            f"source {name!r} has no column 'prompt'; its columns are {seen or 'none'}; allowed are files with the "
-            "prompts under 'prompt'; rename that column"
-        )
-
-
-def _jsonl_rows(content: bytes) -> list[_NumberedRow]:
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [(number, _json_row(line)) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _json_row(line: bytes) -> dict[str, Any] | str:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        return "invalid UTF-8"
-    except (ValueError, RecursionError):
-        return "no JSON"
-    if not isinstance(row, dict):
-        return "no JSON object"
-    return row
-
-
-def _table(name: str, content: bytes) -> tuple[pa.Table, list[str]]:
-    """Return the columns we know as a table, and the names of all columns there are."""
-    try:
-        if name.lower().endswith(".parquet"):
-            file = pq.ParquetFile(BytesIO(content))
-            names = file.schema_arrow.names
-            return file.read(columns=[column for column in _COLUMNS if column in names]), names
-        table = pa_csv.read_csv(
-            BytesIO(content),
-            # One block, since a value of more than a block is refused.
-            read_options=pa_csv.ReadOptions(block_size=min(max(len(content), 1 << 20), (1 << 31) - 1)),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-            # Binary, so that invalid UTF-8 spoils a row, not the file.
-            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.binary())),
-        )
-        names = table.column_names
-        once = [column for column in _COLUMNS if names.count(column) == 1]
-        return table.select(once), names
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        kind = PurePosixPath(name).suffix.lower().removeprefix(".")
-        reason = re.sub(r"(Expected \d+ columns, got \d+):.*", r"\1", str(error), flags=re.DOTALL).partition("\n")[0]
-        raise DataError(
-            f"source {name!r} cannot be read as {kind}: {reason}; allowed is a whole {kind} file with UTF-8 text; "
-            "write it again or give it the suffix of its format"
-        ) from error
-
-
-def _as_bytes(name: str, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Turn a column of text (or of lists of text, for drafts) into bytes, which Arrow hands out undecoded."""
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if _is_text(kind) or (pa.types.is_null(kind) and column != "prompt"):
-        return values.cast(kind).cast(pa.large_binary())
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if column == "draft" and is_list and (_is_text(kind.value_type) or pa.types.is_null(kind.value_type)):
-        return values.cast(pa.large_list(pa.large_binary()))
-    allowed = "string or list of strings" if column == "draft" else "string"
-    raise DataError(f"source {name!r}: column {column!r} is of type {kind}; allowed is {allowed}; convert it")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    # CSV columns arrive as binary, see `_table`; binary Parquet columns are text where they decode.
-    return any(test(kind) for test in (*tests, pa.types.is_binary, pa.types.is_large_binary))
-
-
-def _parse_rows(
-    name: str, rows: Sequence[_NumberedRow], max_prompt_characters: int
-) -> tuple[list[tuple[Example, bool]], list[tuple[int, str]]]:
-    """Return the usable rows, each with whether its label was unknown, and number and reason of the others."""
-    default_source = PurePosixPath(name).stem
-    columns = {column for _, row in rows if isinstance(row, dict) for column in row}
-    labels = "harm_category" if "harm_category" in columns else "category"
-    found: list[tuple[Example, bool]] = []
+    table = TableFile(content, require_suffix(name), f"source {name!r}", bounded=True)
+    columns, rows = _read(table, _COLUMNS[:1] if prompts_only else _COLUMNS)
+    labels = next((column for column in _LABELS if column in columns), _LABELS[-1])
+    examples: list[Example] = []
     bad: list[tuple[int, str]] = []
+    unknown = 0
     for number, row in rows:
         try:
-            if isinstance(row, str):
-                raise _BadRowError(row)
-            found.append(_parse_row(row, labels, default_source, max_prompt_characters))
+            example, known = _parse_row(row, labels, name, number, max_prompt_characters)
         except _BadRowError as reason:
             bad.append((number, str(reason)))
-    return found, bad
+        else:
+            examples.append(example)
+            unknown += not known
+    _require_mostly_good(table, bad, len(rows), max_bad_rows)
+    answered = prompts_only or {"response", "draft"} & columns
+    return Parsed(examples, bad, unknown, () if answered else tuple(c for c in _ANSWERS if c in columns))
+
+
+def _read(table: TableFile, wanted: Sequence[str]) -> tuple[set[str], list[tuple[int, dict[str, Any] | Unreadable]]]:
+    """Return the names of all columns, and the rows by number with what is wanted of them.
+
+    Raises:
+        DataError: there are no rows, a column is there twice, or none is `prompt`.
+    """
+    header = table.header()
+    if header is not None:
+        _require_prompt(table, header)
+    columns = set(header or ())
+    rows: list[tuple[int, dict[str, Any] | Unreadable]] = []
+    for batch in table.batches(wanted):
+        columns |= _named_by_lines(batch.rows) if header is None else set()
+        values = [batch.values(column) for column in wanted]
+        for number, row in zip(batch.numbers, zip(*values, strict=True), strict=True):
+            lost = row[0] if isinstance(row[0], Unreadable) else None
+            rows.append((number, lost or dict(zip(wanted, row, strict=True))))
+    if not rows:
+        raise DataError(f"{table.name} has no rows; at least one is needed; leave it out of the sources or fill it")
+    if columns:  # where no line is JSON there is no column to miss: the bad lines are what is reported
+        _require_prompt(table, sorted(columns) if header is None else header)
+    return columns, rows
+
+
+def _named_by_lines(rows: Rows) -> set[str]:
+    return {name for row in rows if isinstance(row, dict) for name in row}
+
+
+def _require_prompt(table: TableFile, columns: Sequence[str]) -> None:
+    twice = [column for column in _COLUMNS if list(columns).count(column) > 1]
+    if twice:
+        raise DataError(f"{table.name}: column {twice[0]!r} occurs more than once; allowed is once; rename the rest")
+    if "prompt" in columns:
+        return
+    if chats := [column for column in _CHATS if column in columns]:
+        raise DataError(
+            f"{table.name} holds chats (column {chats[0]!r}); allowed is one question and its answer in a row; put "
+            "them under 'prompt' and 'response'"
+        )
+    # A table without a header shows its first row here.
+    seen = ", ".join(
+        repr(column) if _COLUMN_NAME.fullmatch(column) else "one of several words" for column in columns[:12]
+    )
+    raise DataError(
+        f"{table.name} has no column 'prompt'; its columns are {seen or 'none'}; allowed are files with the "
+        "prompts under 'prompt'; rename that column"
+    )
 
 
 def _parse_row(
-    row: Mapping[str, Any], labels: str, default_source: str, max_prompt_characters: int
+    row: Mapping[str, Any] | Unreadable, labels: str, name: str, number: int, max_prompt_characters: int | None
 ) -> tuple[Example, bool]:
+    """Return a row as an example, and whether its label, if it has one, is known."""
+    if isinstance(row, Unreadable):
+        raise _BadRowError(row.reason)
     prompt = _text(row, "prompt")
     if prompt is None:
         raise _BadRowError("prompt is not text" if row.get("prompt") is None else "empty prompt")
-    if len(prompt) > max_prompt_characters:
+    if max_prompt_characters is not None and len(prompt) > max_prompt_characters:
         raise _BadRowError("prompt too long")
     normalised = normalise(prompt)
     if not normalised:
         raise _BadRowError("empty prompt")
-    split = _text(row, "split") or SPLITS[0]
-    if split not in SPLITS:
-        raise _BadRowError("unknown split")
-    label = _text(row, labels)
+    label = _label(row, labels)
     example = Example(
         id=hashlib.sha256(normalised.encode()).hexdigest()[:16],
         prompt=prompt,
-        category=label if label in ALL_LABELS else None,
-        source=_text(row, "source") or default_source,
-        split=split,
-        draft=_draft(row.get("draft")),
+        category=label_of(label),
+        source=_text(row, "source") or PurePosixPath(name).stem,
+        split=_split(row),
+        draft=tuple(_draft(row.get("draft"))),
         response=_text(row, "response"),
         confidence=None,
+        file=name,
+        row=number,
     )
-    return example, label is not None and label not in ALL_LABELS
+    return example, not label or example.category is not None
+
+
+def _label(row: Mapping[str, Any], labels: str) -> str:
+    """Return a row's label. A data set's own `category` may be of any type; then it is none of ours."""
+    value = row.get(labels)
+    if value is None or isinstance(value, (str, bytes)) or labels == _LABELS[0]:
+        return _text(row, labels) or ""
+    return type(value).__name__
+
+
+def _split(row: Mapping[str, Any]) -> str:
+    said = _text(row, "split")
+    split = TRAIN if said is None else _SPLITS.get(re.sub(r"[\W_]+", "_", said.casefold()).strip("_"))
+    if split is None:
+        raise _BadRowError("unknown split (allowed: train, heldout, test, validation, dev, eval)")
+    return split
 
 
 def _text(row: Mapping[str, Any], column: str) -> str | None:
     """Return a value as text without outer white space; None where it is absent or nothing is left."""
     value = row.get(column)
-    return None if value is None else _decode(value, column).strip() or None
+    return None if value is None else _decoded(value, column).strip() or None
 
 
-def _decode(value: Any, column: str) -> str:
+def _decoded(value: Any, column: str) -> str:
     if not isinstance(value, (bytes, str)):
         raise _BadRowError(f"{column} is not text")
     try:
-        # JSON can name half a surrogate pair, which no file can hold.
-        return value.decode("utf-8") if isinstance(value, bytes) else value.encode("utf-8").decode("utf-8")
+        return decode(value)
     except UnicodeError:
         raise _BadRowError("invalid UTF-8") from None
 
 
-def _draft(value: Any) -> tuple[str, ...]:
-    """Return the steps of a draft: the items of a list, or the lines of a text."""
-    if value is None:
-        return ()
-    steps = value if isinstance(value, list) else _decode(value, "draft").splitlines()
-    stripped = (_decode(step, "draft").strip() for step in steps)
-    return tuple(step for step in stripped if step)
+def _draft(value: Any) -> Iterator[str]:
+    """Give the steps of a draft: the items of a list, or the lines of a text."""
+    steps = value if isinstance(value, list) else [] if value is None else _decoded(value, "draft").splitlines()
+    for step in steps:
+        if stripped := _decoded(step, "draft").strip():
+            yield stripped
 
 
-def _require_mostly_good(name: str, bad: Sequence[tuple[int, str]], rows: int, max_bad_rows: float) -> None:
+def _require_mostly_good(table: TableFile, bad: Sequence[tuple[int, str]], rows: int, max_bad_rows: float) -> None:
     if bad and len(bad) / rows > max_bad_rows:
         number, reason = bad[0]
         raise DataError(
-            f"source {name!r}: {len(bad)} of {rows} rows ({len(bad) / rows:.1%}) are unusable, the first of them row "
+            f"{table.name}: {len(bad)} of {rows} rows ({len(bad) / rows:.1%}) are unusable, the first of them row "
             f"{number}: {reason}; allowed is a share of {max_bad_rows:.1%}; mend the file or raise sources.max_bad_rows"
         )

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from dr_irl.categories import ALL_LABELS
+from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.errors import DataError
 from dr_irl.records import Example
 
@@ -56,17 +57,18 @@ class Router:
 
     def route(
         self, examples: Sequence[Example], encoder: Any, *, min_confidence: float
-    ) -> tuple[list[Example], dict[str, int]]:
+    ) -> tuple[list[Example], LeftOut]:
         """Give every row without a category the likeliest one, or drop it where that is below `min_confidence`.
 
         Returns:
-            The rows in the order given, those with a category unchanged, and the count of `router abstained`.
+            The rows in the order given, those with a category unchanged, and the others: `router abstained`.
         """
         unnamed = [example.prompt for example in examples if example.category is None]
         if not unnamed:
-            return list(examples), {"router abstained": 0}
+            return list(examples), []
         probabilities = iter(self.classifier.predict_proba(_embed(unnamed, encoder)))
         kept: list[Example] = []
+        left_out: LeftOut = []
         for example in examples:
             if example.category is not None:
                 kept.append(example)
@@ -75,7 +77,9 @@ class Router:
             if row.max() >= min_confidence:
                 category = str(self.classifier.classes_[row.argmax()])
                 kept.append(replace(example, category=category, confidence=float(row.max())))
-        return kept, {"router abstained": len(examples) - len(kept)}
+            else:
+                left_out.append((example, "router abstained"))
+        return kept, left_out
 
     def likeliest(self, prompts: Sequence[str], encoder: Any) -> list[tuple[str, float]]:
         """Return the likeliest category of each prompt, and its probability."""

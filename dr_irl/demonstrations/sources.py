@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -14,9 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.core import url_to_fs
 
 from dr_irl.artifacts.keys import ACCEPTED
-from dr_irl.demonstrations.parse import parse_examples, require_suffix
+from dr_irl.demonstrations.dedupe import LeftOut
+from dr_irl.demonstrations.parse import Parsed, parse_examples
 from dr_irl.errors import DataError
-from dr_irl.records import Example
+from dr_irl.records import Example, Quarantined
+from dr_irl.tables.formats import require_suffix
+
+logger = logging.getLogger(__name__)
 
 SEED = "seed"
 """The location that stands for the demonstrations shipped here."""
@@ -24,34 +29,78 @@ _ACCEPTED_FILE = re.compile(rf"/{ACCEPTED}/[0-9a-f]{{64}}\.\w+$")
 
 
 def load_examples(
-    locations: Sequence[str], *, max_prompt_characters: int, max_bad_rows: float
-) -> tuple[list[Example], dict[str, int]]:
-    """Read every location, in the order given and row by row; unusable rows are dropped and counted.
+    locations: Sequence[str], *, max_prompt_characters: int | None, max_bad_rows: float, prompts_only: bool = False
+) -> tuple[list[Example], list[Quarantined]]:
+    """Read every location, in the order given and row by row; unusable rows are left out, each with its reason.
 
     A file needs a column `prompt`. `harm_category`, or `category` where there is no such column, `source` (default:
     the file's name), `split` (default: train), `draft` and `response` are optional; others are ignored.
 
     Args:
         locations: `seed`, or local or s3:// files whose names end in .parquet, .jsonl or .csv.
-        max_prompt_characters: longer prompts are dropped.
-        max_bad_rows: share of dropped rows above which a file is refused.
+        max_prompt_characters: longer prompts are left out; None: none is too long.
+        max_bad_rows: share of unusable rows above which a file is refused.
+        prompts_only: nothing but the prompts counts, as in an evaluation set.
 
     Returns:
-        The rows, and reason -> rows dropped; under `UNKNOWN_CATEGORY`, rows kept without their unknown label.
+        The rows, and those that are left out. Rows whose label is none of ours are among the first, without a category.
 
     Raises:
         DataError: a file is missing, unreadable, empty, of the wrong form, or has too many unusable rows.
     """
+    limits = {"max_prompt_characters": max_prompt_characters, "max_bad_rows": max_bad_rows}
     examples: list[Example] = []
-    counts: Counter[str] = Counter()
+    bad: list[Quarantined] = []
     for location in locations:
         for name, content in _contents(location):
-            found, dropped = parse_examples(
-                name, content, max_prompt_characters=max_prompt_characters, max_bad_rows=max_bad_rows
-            )
-            examples += found
-            counts.update(dropped)
-    return examples, dict(counts)
+            parsed = parse_examples(name, content, **limits, prompts_only=prompts_only)
+            _tell(name, parsed)
+            examples += parsed.examples
+            bad += [Quarantined(name, number, "sources", reason) for number, reason in parsed.bad]
+    return examples, bad
+
+
+def quarantined(left_out: LeftOut, stage: str) -> list[Quarantined]:
+    """Enter rows that a stage leaves out."""
+    return [Quarantined(example.file, example.row, stage, reason) for example, reason in left_out]
+
+
+def rows_by_reason(rows: Iterable[Quarantined]) -> dict[str, dict[str, int]]:
+    """Count rows as file -> reason -> how many, in order of name."""
+    counts = sorted(Counter((row.file, row.reason) for row in rows).items())
+    return {file: {reason: n for (name, reason), n in counts if name == file} for (file, _), _ in counts}
+
+
+def _tell(name: str, parsed: Parsed) -> None:
+    """Say what a user would not expect of a file."""
+    rows = len(parsed.examples) + len(parsed.bad)
+    if parsed.bad:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(r for _, r in parsed.bad).items()))
+        logger.warning("source %r: %d of %d rows are left out: %s", name, len(parsed.bad), rows, reasons)
+    if parsed.unknown_labels:
+        logger.warning(
+            "source %r: %d of %d rows have a category that is none of ours; the router gives them one",
+            name,
+            parsed.unknown_labels,
+            rows,
+        )
+    if parsed.unread:
+        logger.warning(
+            "source %r has no column 'response', so its rows have no demonstration; answers are not read from %s; put "
+            "the one to be learnt under 'response'",
+            name,
+            ", ".join(map(repr, parsed.unread)),
+        )
+
+
+def evaluation_prompts(files: Sequence[str]) -> dict[str, list[str]]:
+    """Read the prompts that must not be trained on, of any length: file -> prompts.
+
+    Raises:
+        DataError: a file cannot be read, or a row of it has no prompt.
+    """
+    everything = {"max_prompt_characters": None, "max_bad_rows": 0.0, "prompts_only": True}
+    return {name: [example.prompt for example in load_examples([name], **everything)[0]] for name in files}
 
 
 def source_identity(locations: Sequence[str]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from dr_irl.errors import ModelError
-from dr_irl.language.anatomy import body_name, named_projections
+from dr_irl.language.anatomy import body_name, context_length, named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import turn_end
 from dr_irl.language.proof.proved import is_known, route_of_loaded
@@ -71,6 +71,13 @@ def load_causal_lm(
 ) -> PreTrainedModel:
     """Load a frozen causal language model."""
     return _load(AutoModelForCausalLM, name, revision, dtype=dtype, device=device)
+
+
+def context_of(name: str, revision: str | None = None) -> int | None:
+    """Return the most tokens that a model takes, from its configuration alone; None: nothing bounds them."""
+    folder = resolve_model(name, revision)
+    with _LOADING, _explained(name, folder):
+        return context_length(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def load_reward_backbone(

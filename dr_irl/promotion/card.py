@@ -137,7 +137,7 @@ def _data(evidence: Evidence) -> str:
     balance = evidence.balance
     counts = [(label, str(balance.before.get(label, 0)), str(rows)) for label, rows in balance.after.items()]
     sources = [(source, str(rows)) for source, rows in sorted(evidence.sources.items())]
-    dropped = ", ".join(f"{rows} {reason}" for reason, rows in sorted(balance.dropped.items())) or "none"
+    dropped = ", ".join(f"{rows} {reason}" for reason, rows in sorted(balance.reasons.items())) or "none"
     return "\n\n".join(
         (
             _table(("category", "rows read", "rows used"), counts),

@@ -249,7 +249,7 @@ def _data(data: BalanceSummary, bounds: Bounds) -> list[Check]:
     distinct = {c: min(data.before.get(c, 0), data.after.get(c, 0)) for c in HARM_CATEGORIES}
     lightest = min(distinct, key=lambda category: distinct[category])
     shortfall = 1 - distinct[lightest] / wanted if wanted else math.nan
-    dropped, kept = sum(data.dropped.values()), sum(data.before.values())
+    dropped, kept = sum(data.reasons.values()), sum(data.before.values())
     share = dropped / (dropped + kept) if dropped + kept else math.nan
     return [
         Check("data: balance", entropy >= limit, f"entropy is {entropy:.3f}, at least {limit:.3f} asked{short}"),

@@ -1,5 +1,6 @@
 """Rates, estimates and summaries. Plain data."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -74,8 +75,13 @@ class BalanceSummary:
     entropy_before: float
     """Normalised entropy over the harm categories; 1 is perfectly balanced."""
     entropy_after: float
-    dropped: dict[str, int]
-    """Reason -> rows dropped."""
+    dropped: dict[str, dict[str, int]]
+    """File -> reason -> rows dropped."""
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> rows dropped, of all files."""
+        return dict(sum((Counter(counts) for counts in self.dropped.values()), Counter[str]()))
 
 
 @dataclass(frozen=True, slots=True)

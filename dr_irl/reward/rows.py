@@ -3,29 +3,27 @@
 Texts may be harmful: errors name the row and the column, never what stands there.
 """
 
-import csv
-import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dr_irl.errors import DataError
+from dr_irl.tables.reading import Row, TableFile, Unreadable, decode
 
-SUFFIXES = (".parquet", ".jsonl", ".csv")
 SCORES = {"reward": pa.float64(), "cut": pa.bool_()}
 """The columns that scoring adds."""
 
 Rows = list[dict[str, Any]] | pa.Table
 """Some rows with all their columns; Parquet stays a table, so that its types come out as they went in."""
 
-_ROWS_AT_ONCE = 512
+_ADVICE = {
+    ".jsonl": "allowed is one JSON object per line, in UTF-8",
+    ".csv": "allowed are as many fields as the header has, and two quotes for one inside a field",
+}
 _KINDS = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
 _SHOWN_CHARACTERS = 40
 
@@ -76,22 +74,27 @@ class RowSource:
         """Read the rows, some at a time.
 
         Raises:
-            DataError: the file cannot be read, a column is missing, repeated or has a name that scoring adds, or a
-                value is no text.
+            DataError: the file or a row cannot be read, a column is missing, repeated or has a name that scoring adds,
+                or a value is no text.
         """
-        read = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".csv": _csv_rows}[self.suffix]
         needed = ("prompt", "response") if self.category is not None else ("prompt", "response", "category")
-        try:
-            for numbers, rows in read(self):
-                texts = {column: _texts(self, numbers, rows, column) for column in needed}
-                categories = texts.get("category") or [self.category or ""] * len(numbers)
-                yield Batch(self, numbers, categories, texts["prompt"], texts["response"], rows)
-        except (pa.ArrowException, OSError, csv.Error, UnicodeError) as error:
-            kind = self.suffix.removeprefix(".")
-            raise DataError(
-                f"{self.name} cannot be read as {kind}: {str(error).partition(chr(10))[0]}; allowed is a whole {kind} "
-                "file with UTF-8 text; write it again or give it the suffix of its format"
-            ) from error
+        table = TableFile(self.path, self.suffix, self.name)
+        header = table.header()
+        if header is not None:
+            _check_columns(self, header)
+        for read in table.batches():
+            if isinstance(read.rows, list):
+                for number, row in zip(read.numbers, read.rows, strict=True):
+                    _check_row(self, number, row, whole=header is None)
+            texts = {
+                column: [
+                    _text(self, number, column, value)
+                    for number, value in zip(read.numbers, read.values(column), strict=True)
+                ]
+                for column in needed
+            }
+            categories = texts.get("category") or [self.category or ""] * len(read.numbers)
+            yield Batch(self, read.numbers, categories, texts["prompt"], texts["response"], cast(Rows, read.rows))
 
     def place(self, number: int) -> str:
         """Say where in the file a row is."""
@@ -139,56 +142,12 @@ def check_categories(source: RowSource, survey: Survey, allowed: Sequence[str]) 
         )
 
 
-def _parquet_rows(source: RowSource) -> Iterator[tuple[Sequence[int], Rows]]:
-    with pq.ParquetFile(source.path) as file:
-        _check_columns(source, file.schema_arrow.names)
-        first = 1
-        for batch in file.iter_batches(_ROWS_AT_ONCE):
-            yield range(first, first + len(batch)), pa.Table.from_batches([batch])
-            first += len(batch)
-
-
-def _json_rows(source: RowSource) -> Iterator[tuple[Sequence[int], Rows]]:
-    with source.path.open("rb") as file:
-        lines = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line for number, line in enumerate(file, 1))
-        numbered = ((number, _json_row(source, number, line)) for number, line in enumerate(lines, 1) if line.strip())
-        yield from _in_batches(numbered)
-
-
-def _json_row(source: RowSource, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise DataError(f"{source.place(number)} is not valid UTF-8; write the file again as UTF-8") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{source.place(number)} is no JSON; allowed is one JSON object per line") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{source.place(number)} is {_kind(row)}; allowed is one JSON object per line")
-    _check_columns(source, list(row), number)
-    return row
-
-
-def _csv_rows(source: RowSource) -> Iterator[tuple[Sequence[int], Rows]]:
-    csv.field_size_limit(sys.maxsize)  # an answer may be longer than the 128 kB that the module allows
-    # Bytes that are not UTF-8 become surrogates, so that the row can be named that has them.
-    with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header = next(reader, [])
-        _check_columns(source, header)
-        numbered = enumerate((fields for fields in reader if fields), 1)
-        yield from _in_batches((number, _csv_row(source, number, header, fields)) for number, fields in numbered)
-
-
-def _csv_row(source: RowSource, number: int, header: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
-    if len(fields) != len(header):
-        raise DataError(f"{source.place(number)} has {len(fields)} fields; the header has {len(header)}; mend the row")
-    return {column: _text(source, number, column, value) for column, value in zip(header, fields, strict=True)}
-
-
-def _in_batches(numbered: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[tuple[Sequence[int], Rows]]:
-    remaining = iter(numbered)
-    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
-        yield [number for number, _ in batch], [row for _, row in batch]
+def _check_row(source: RowSource, number: int, row: Row, *, whole: bool) -> None:
+    """See that a row can be read and, where each names its own columns, that they are those needed."""
+    if isinstance(row, Unreadable):
+        raise DataError(f"{source.place(number)} cannot be scored: {row.reason}; {_ADVICE[source.suffix]}")
+    if whole:
+        _check_columns(source, list(row), number)
 
 
 def _check_columns(source: RowSource, columns: Sequence[str], number: int | None = None) -> None:
@@ -207,27 +166,11 @@ def _check_columns(source: RowSource, columns: Sequence[str], number: int | None
         )
 
 
-def _texts(source: RowSource, numbers: Sequence[int], rows: Rows, column: str) -> list[str]:
-    values = [row[column] for row in rows] if isinstance(rows, list) else _column(source, numbers, rows, column)
-    return [_text(source, number, column, value) for number, value in zip(numbers, values, strict=True)]
-
-
-def _column(source: RowSource, numbers: Sequence[int], table: pa.Table, column: str) -> list[Any]:
-    """Return a column of text as bytes, which Arrow hands out undecoded."""
-    values = table.column(column)
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    tests = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_null")
-    if not any(getattr(pa.types, test)(kind) for test in tests):
-        raise _no_text(source, numbers[0], column, str(kind))
-    return values.cast(kind).cast(pa.large_binary()).to_pylist()
-
-
 def _text(source: RowSource, number: int, column: str, value: Any) -> str:
     if not isinstance(value, (str, bytes)):
         raise _no_text(source, number, column, _kind(value))
     with suppress(UnicodeError):
-        # JSON can name half a surrogate pair, which no tokenizer takes.
-        return (value if isinstance(value, bytes) else value.encode("utf-8")).decode("utf-8")
+        return decode(value)
     raise DataError(
         f"{source.place(number)}: column {_shown(column)} is not valid UTF-8; write the file again as UTF-8"
     )

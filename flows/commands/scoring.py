@@ -18,8 +18,9 @@ from fsspec.core import url_to_fs
 from dr_irl.artifacts import Store
 from dr_irl.errors import DataError, UserError
 from dr_irl.progress import ConsoleProgress, Meter
-from dr_irl.reward.rows import SUFFIXES, Rows, RowSource, check_categories, survey_rows
+from dr_irl.reward.rows import Rows, RowSource, check_categories, survey_rows
 from dr_irl.reward.scored import write_scored
+from dr_irl.tables.formats import SUFFIXES
 from flows.record import RunRecord, load_run
 from tasks.orchestration.opening import look_into
 

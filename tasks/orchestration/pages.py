@@ -12,7 +12,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -89,12 +89,16 @@ def show_stage(stage: Stage, store: Store, ref: ArtifactRef) -> None:
 def show_balance(made: Made) -> None:
     """Show how many rows each category has, before and after balancing, and what was dropped."""
     summary = json.loads(made.file(BALANCE).read_text())
-    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
+    dropped = ", ".join(
+        f"{count} {reason} ({PurePosixPath(file).name})"
+        for file, reasons in summary["dropped"].items()
+        for reason, count in reasons.items()
+    )
     _table(
         "balance",
         balance_rows(summary["before"], summary["after"]),
         f"Demonstrations of each category. Normalised entropy {summary['entropy_before']:.3f} before, "
-        f"{summary['entropy_after']:.3f} after. Rows dropped: {dropped}.",
+        f"{summary['entropy_after']:.3f} after. Rows dropped: {dropped or 'none'}.",
     )
 
 

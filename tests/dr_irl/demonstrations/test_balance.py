@@ -178,8 +178,9 @@ def test_counts_name_every_label_and_skip_rows_without_one() -> None:
 
 def test_summary_compares_training_rows() -> None:
     before = rows("insult", 3) + rows("insult", 9, "held", split="heldout") + rows("mental_health", 1)
-    summary = summarise_balance(before, every_label(1), {"near duplicate": 4})
-    assert (summary.before["insult"], summary.after["insult"], summary.dropped) == (3, 1, {"near duplicate": 4})
+    dropped = {"a.csv": {"near duplicate": 4}, "b.csv": {"near duplicate": 1}}
+    summary = summarise_balance(before, every_label(1), dropped)
+    assert (summary.before["insult"], summary.after["insult"], summary.reasons) == (3, 1, {"near duplicate": 5})
     # -(3/4 ln 3/4 + 1/4 ln 1/4) / ln 7
     assert summary.entropy_before == pytest.approx(0.5623351 / 1.9459101)
     assert summary.entropy_after == pytest.approx(1)

@@ -1,4 +1,6 @@
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dr_irl.demonstrations.dedupe import drop_duplicates, drop_overlaps, normalise, similarity
+from dr_irl.demonstrations.dedupe import cluster, drop_duplicates, drop_overlaps, normalise, similarity
 from dr_irl.records import Example
 
 Make = Callable[..., Example]
@@ -48,12 +50,12 @@ def test_exact_duplicates_are_dropped_and_counted(make_example: Make) -> None:
     examples = [make_example("Mock him!"), make_example("mock  him"), make_example("mock her")]
     kept, dropped = drop_duplicates(examples, near_duplicate=1.0)
     assert kept == [examples[0], examples[2]]
-    assert dropped == {"exact duplicate": 1, "near duplicate": 0}
+    assert dropped == [(examples[1], "exact duplicate")]
 
 
 def test_near_duplicates_are_dropped_from_the_threshold_on(make_example: Make) -> None:
     pair = [make_example("a b c d e"), make_example("a b c d x")]
-    assert drop_duplicates(pair, near_duplicate=0.5) == (pair[:1], {"exact duplicate": 0, "near duplicate": 1})
+    assert drop_duplicates(pair, near_duplicate=0.5) == (pair[:1], [(pair[1], "near duplicate")])
     assert drop_duplicates(pair, near_duplicate=0.51)[0] == pair
 
 
@@ -73,7 +75,7 @@ def test_a_prompt_to_refuse_and_its_harmless_twin_both_stay(make_example: Make, 
 
 def test_equal_prompts_of_both_kinds_contradict_each_other_and_one_goes(make_example: Make) -> None:
     twins = [make_example("how to kill it"), make_example("How to kill it?", category="benign")]
-    assert drop_duplicates(twins, near_duplicate=0.9) == (twins[:1], {"exact duplicate": 1, "near duplicate": 0})
+    assert drop_duplicates(twins, near_duplicate=0.9) == (twins[:1], [(twins[1], "exact duplicate")])
 
 
 def test_prompts_of_symbols_only_are_told_apart(make_example: Make) -> None:
@@ -110,7 +112,7 @@ def test_the_index_finds_what_comparing_all_pairs_finds(texts: list[tuple[str, s
             expected.append(example)
     kept, dropped = drop_duplicates(examples, near_duplicate=threshold)
     assert sorted(kept, key=lambda e: e.split != "heldout") == expected
-    assert len(kept) + sum(dropped.values()) == len(examples)
+    assert Counter([*kept, *(example for example, _ in dropped)]) == Counter(examples)  # none is lost, none twice
 
 
 def test_ten_thousand_rows_take_seconds(make_example: Make) -> None:
@@ -127,7 +129,7 @@ def test_shared_run_of_words_with_an_evaluation_prompt_drops_a_training_row(make
     spoilt, clean = make_example("please: a b c d now"), make_example("a b c x d")
     kept, dropped = drop_overlaps([spoilt, clean], {"xstest": ["A, b c d?"], "other": []}, ngram=4)
     assert kept == [clean]
-    assert dropped == {"xstest": 1, "other": 0}
+    assert dropped == [(spoilt, "overlaps xstest")]
 
 
 def test_short_prompts_overlap_only_equal_ones(make_example: Make) -> None:
@@ -138,9 +140,24 @@ def test_short_prompts_overlap_only_equal_ones(make_example: Make) -> None:
 
 def test_a_row_in_two_sets_counts_for_the_first(make_example: Make) -> None:
     _, dropped = drop_overlaps([make_example("a b c")], {"z": ["a b"], "a": ["b c"]}, ngram=2)
-    assert dropped == {"z": 1, "a": 0}
+    assert [reason for _, reason in dropped] == ["overlaps z"]
+
+
+def test_clusters_are_joined_by_what_two_have_in_common_with_a_third() -> None:
+    # a-b and b-c are alike, a-c are not: 2 shared 3-grams of 4, and 1 of 5
+    prompts = ["one two three four five", "x y z", "two three four five six", "three four five six seven"]
+    assert similarity(prompts[0], prompts[3]) < 0.5 <= similarity(prompts[0], prompts[2])
+    assert cluster(prompts, 0.5) == [[0, 2, 3], [1]]
+
+
+@given(st.lists(st.text("abc ", max_size=12), max_size=12), st.sampled_from([0.3, 0.5, 1.0]))
+def test_no_two_clusters_hold_prompts_that_are_alike(prompts: list[str], threshold: float) -> None:
+    groups = cluster(prompts, threshold)
+    assert sorted(position for group in groups for position in group) == list(range(len(prompts)))
+    for one, other in itertools.combinations(groups, 2):
+        assert all(similarity(prompts[i], prompts[j]) < threshold for i in one for j in other)
 
 
 def test_heldout_rows_may_overlap_evaluation_sets(make_example: Make) -> None:
     row = make_example("a b", split="heldout")
-    assert drop_overlaps([row], {"set": ["a b"]}, ngram=2) == ([row], {"set": 0})
+    assert drop_overlaps([row], {"set": ["a b"]}, ngram=2) == ([row], [])

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.demonstrations.generate import generate_demonstrations
 from dr_irl.demonstrations.templates import draft_prompt, format_draft
 from dr_irl.evaluation.judges import JUDGES
@@ -28,7 +29,7 @@ class Scripted:
         return [[Sample((0,), text, self.truncated)] for text in self.texts[: len(prompts)]]
 
 
-def run(examples: list[Example], sampler: Scripted, words: int = 40) -> tuple[list[Example], dict[str, int]]:
+def run(examples: list[Example], sampler: Scripted, words: int = 40) -> tuple[list[Example], LeftOut]:
     generator = torch.Generator().manual_seed(0)
     return generate_demonstrations(examples, sampler, JUDGES["wording"], max_response_words=words, generator=generator)
 
@@ -40,7 +41,7 @@ def bare(make_example: Make, prompt: str = "mock him", **changes: str | None) ->
 def test_a_good_demonstration_is_taken_apart_and_kept(make_example: Make) -> None:
     kept, dropped = run([bare(make_example)], Scripted(GOOD))
     assert (kept[0].draft, kept[0].response) == (DRAFT, "I won't mock him. I can help you write something kind.")
-    assert dropped == {}
+    assert dropped == []
 
 
 def test_harmful_prompts_are_asked_through_the_template_and_benign_ones_plainly(make_example: Make) -> None:
@@ -70,15 +71,18 @@ def test_a_benign_answer_is_kept_whole(make_example: Make) -> None:
 def test_a_bad_demonstration_is_dropped_for_its_reason(
     make_example: Make, category: str, text: str, reason: str
 ) -> None:
-    assert run([bare(make_example, category=category)], Scripted(text)) == ([], {reason: 1})
+    row = bare(make_example, category=category)
+    assert run([row], Scripted(text)) == ([], [(row, reason)])
 
 
 def test_an_answer_cut_by_the_token_limit_is_too_long(make_example: Make) -> None:
-    assert run([bare(make_example)], Scripted(GOOD, truncated=True))[1] == {"response too long": 1}
+    row = bare(make_example)
+    assert run([row], Scripted(GOOD, truncated=True))[1] == [(row, "response too long")]
 
 
 def test_a_training_row_without_a_category_is_dropped(make_example: Make) -> None:
-    assert run([bare(make_example, category=None)], Scripted()) == ([], {"no category": 1})
+    row = bare(make_example, category=None)
+    assert run([row], Scripted()) == ([], [(row, "no category")])
 
 
 def test_other_rows_pass_through_in_order(make_example: Make) -> None:
@@ -100,4 +104,4 @@ def test_a_random_model_writes_nothing_that_passes(make_example: Make) -> None:
         max_response_words=9,
         generator=torch.Generator().manual_seed(0),
     )
-    assert (kept, dropped) == ([], {"does not parse": 1})
+    assert (kept, dropped) == ([], [(bare(make_example), "does not parse")])

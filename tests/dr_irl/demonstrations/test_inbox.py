@@ -287,6 +287,8 @@ UNFINISHED = pytest.mark.parametrize(
     [
         ("a.parquet", b"PAR1 and some rows", "it has no Parquet footer"),
         ("a.jsonl", ROW + b'{"prompt": "how do', "its last line is cut off"),
+        ("a.csv", b"prompt,response\nmock him,I will not mo", "its last line has no end, so it may be cut off"),
+        ("a.csv", b'prompt,response\nmock him,"I will not mo', "its last line has no end, so it may be cut off"),
         ("a.jsonl", b"", "it is empty"),
     ],
 )
@@ -340,7 +342,7 @@ BAD = pytest.mark.parametrize(
     [
         ("a.jsonl", b'{"question": "WICKED"}\n', "has no column 'prompt'; its columns are 'question'"),
         ("a.csv", b"how to be WICKED\nWICKED words\n", "has no column 'prompt'"),
-        ("a.csv", b"prompt\nWICKED,WICKED\n", "Expected 1 columns, got 2; allowed is a whole csv"),
+        ("a.csv", b"prompt\nWICKED,WICKED\n", "row 1: more or fewer fields than the header"),
         ("a.jsonl", b'{"prompt": 1}\n{"prompt": "WICKED"}\n', "1 of 2 rows (50.0%) are unusable"),
         ("a.parquet", b"WICKED PAR1", "cannot be read as parquet"),
         ("notes.txt", b"WICKED", "its suffix is '.txt'"),

@@ -37,7 +37,7 @@ def content_words(text: str) -> set[str]:
 
 
 def test_every_row_is_usable() -> None:
-    assert DROPPED == {}
+    assert DROPPED == []
 
 
 def test_there_are_enough_harmful_training_rows() -> None:
@@ -63,7 +63,7 @@ def test_heldout_harmful_prompts_come_from_sources_that_training_never_saw() -> 
 
 
 def test_no_prompt_is_near_another_within_or_across_the_splits() -> None:
-    assert drop_duplicates(SEED, near_duplicate=0.5)[1] == {"exact duplicate": 0, "near duplicate": 0}
+    assert drop_duplicates(SEED, near_duplicate=0.5)[1] == []
 
 
 def test_drafts_of_harmful_prompts_have_four_steps_of_at_most_five_words() -> None:

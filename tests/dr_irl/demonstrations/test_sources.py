@@ -1,5 +1,9 @@
 import hashlib
 import json
+import logging
+import re
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from dr_irl.demonstrations.sources import load_examples, source_identity
+from dr_irl.demonstrations.sources import evaluation_prompts, load_examples, source_identity
 from dr_irl.errors import DataError
 from dr_irl.records import Example
 
@@ -24,7 +28,10 @@ FULL_ROW = {
 
 
 def load(*locations: Path | str, characters: int = 100, bad: float = 0.5) -> tuple[list[Example], dict[str, int]]:
-    return load_examples([str(p) for p in locations], max_prompt_characters=characters, max_bad_rows=bad)
+    """Return the examples, and reason -> rows left out."""
+    limits = {"max_prompt_characters": characters, "max_bad_rows": bad}
+    examples, left_out = load_examples([str(p) for p in locations], **limits)
+    return examples, dict(Counter(row.reason for row in left_out))
 
 
 def jsonl(path: Path, *rows: Any) -> Path:
@@ -95,10 +102,93 @@ def test_harm_category_wins_over_category_and_may_be_null(tmp_path: Path) -> Non
     assert dropped == {}
 
 
-def test_an_unknown_label_is_kept_without_category_and_counted(tmp_path: Path) -> None:
-    examples, dropped = load(jsonl(tmp_path / "f.jsonl", {"prompt": "a", "category": "hate"}))
-    assert [e.category for e in examples] == [None]
-    assert dropped == {"unknown category": 1}
+@pytest.mark.parametrize("label", ["hate", 3, True, ["insult"], {"insult": True}])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_label_of_another_data_set_is_kept_without_category_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, label: Any, suffix: str
+) -> None:
+    path = tmp_path / f"f.{suffix}"
+    make = {
+        "jsonl": lambda: jsonl(path, {"prompt": "a", "category": label}, {"prompt": "b", "category": None}),
+        "parquet": lambda: parquet(path, prompt=["a", "b"], category=[label, None]),
+    }
+    with caplog.at_level(logging.WARNING):
+        examples, dropped = load(make[suffix]())
+    assert [e.category for e in examples] == [None, None]
+    assert dropped == {}
+    assert "1 of 2 rows have a category that is none of ours; the router gives them one" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("Insult", "insult"),
+        (" privacy-property ", "privacy_property"),
+        ("Crimes & Illegal Activities", "crimes_illegal_activities"),
+        ("crimes and illegal activities", "crimes_illegal_activities"),
+        ("PHYSICAL HARM", "physical_harm"),
+        ("Benign", "benign"),
+        ("insults", None),
+    ],
+)
+def test_a_label_spelt_in_another_way_is_the_label(tmp_path: Path, label: str, expected: str | None) -> None:
+    examples, _ = load(jsonl(tmp_path / "f.jsonl", {"prompt": "a", "category": label}))
+    assert [e.category for e in examples] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        *((word, "train") for word in ("train", "Train", "training", "")),
+        *((word, "heldout") for word in ("heldout", "Held-out", "test", "TEST", "validation", "val", "dev", "eval")),
+    ],
+)
+def test_a_split_in_the_words_of_others_is_the_split(tmp_path: Path, word: str, expected: str) -> None:
+    examples, _ = load(jsonl(tmp_path / "f.jsonl", {"prompt": "a", "split": word}))
+    assert [e.split for e in examples] == [expected]
+
+
+def test_every_row_is_an_example_or_left_out_with_file_number_and_reason(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "f.jsonl", {"prompt": "a"}, {"prompt": ""}, {"prompt": "b", "split": "third"})
+    examples, left_out = load_examples([str(path)], max_prompt_characters=9, max_bad_rows=1.0)
+    assert [(e.file, e.row) for e in examples] == [(str(path), 1)]
+    assert [(row.file, row.row, row.stage) for row in left_out] == [
+        (str(path), 2, "sources"),
+        (str(path), 3, "sources"),
+    ]
+    assert [row.reason.partition(" (")[0] for row in left_out] == ["empty prompt", "unknown split"]
+    assert "allowed: train, heldout, test, validation" in left_out[1].reason
+
+
+def test_what_is_left_out_is_told_by_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = jsonl(tmp_path / "f.jsonl", {"prompt": "a"}, {"prompt": ""}, {"prompt": "?"}, {"prompt": 3})
+    with caplog.at_level(logging.WARNING):
+        load(path, bad=1.0)
+    assert "3 of 4 rows are left out: 2 empty prompt, 1 prompt is not text" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "columns", [{"chosen": "I won't.", "rejected": "Sure."}, {"response_0": "a", "response_1": "b"}]
+)
+def test_answers_that_are_not_read_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, columns: dict[str, str]
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        examples, _ = load(jsonl(tmp_path / "f.jsonl", {"prompt": "a"} | columns))
+    assert [e.response for e in examples] == [None]
+    assert f"no demonstration; answers are not read from '{next(iter(columns))}'" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_chats_are_told_from_a_missing_column(tmp_path: Path, column: str) -> None:
+    with pytest.raises(DataError, match=rf"holds chats \(column '{column}'\); .* under 'prompt' and 'response'"):
+        load(jsonl(tmp_path / "f.jsonl", {column: [{"role": "user", "content": "hi"}]}))
+
+
+def test_of_an_evaluation_file_nothing_but_prompts_of_any_length_counts(tmp_path: Path) -> None:
+    row = {"prompt": "x" * 5000, "split": "final", "response": 3, "category": [1]}
+    path = str(jsonl(tmp_path / "f.jsonl", row))
+    assert evaluation_prompts([path]) == {path: ["x" * 5000]}
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:
@@ -128,8 +218,8 @@ def test_the_seed_is_found() -> None:
         (b'{"response": "a"}', "prompt is not text"),
         (b'{"prompt": "a", "response": ["b"]}', "response is not text"),
         (b'{"prompt": "a", "draft": [1]}', "draft is not text"),
-        (b'{"prompt": "a", "category": 3}', "category is not text"),
-        (b'{"prompt": "a", "split": "test"}', "unknown split"),
+        (b'{"prompt": "a", "harm_category": 3}', "harm_category is not text"),
+        (b'{"prompt": "a", "split": "final"}', "unknown split (allowed: train, heldout, test, validation, dev, eval)"),
         (b'{"prompt": "\xff"}', "invalid UTF-8"),
         (b'{"prompt": "\\ud800"}', "invalid UTF-8"),
         (b'{"prompt": "a"', "no JSON"),
@@ -212,19 +302,92 @@ def test_a_missing_prompt_column_is_refused_with_the_columns_seen(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "kind"),
-    [("prompt", [1], "int64"), ("prompt", [None], "null"), ("split", [True], "bool"), ("draft", [[1]], "list<")],
+    ("column", "value"),
+    [
+        ("prompt", 1),
+        ("prompt", None),
+        ("split", True),
+        ("draft", [1]),
+        ("response", {"a": 1}),
+        ("prompt", [{"a": "b"}]),
+    ],
 )
-def test_a_column_of_another_type_is_refused(tmp_path: Path, column: str, values: list[Any], kind: str) -> None:
-    path = parquet(tmp_path / "f.parquet", **({"prompt": ["a"]} | {column: values}))
-    with pytest.raises(DataError, match=f"column '{column}' is of type {kind}.*; allowed is string.*; convert it"):
+def test_a_value_of_another_type_is_refused_alike_in_every_format(tmp_path: Path, column: str, value: Any) -> None:
+    row = {"prompt": "a"} | {column: value}
+    for path in (
+        parquet(tmp_path / "f.parquet", **{name: [each] for name, each in row.items()}),
+        jsonl(tmp_path / "f.jsonl", row),
+    ):
+        with pytest.raises(DataError, match=f"1 of 1 rows .* row 1: {column} is not text"):
+            load(path)
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"f\.parquet' cannot be read as parquet: .*; write it again"):
+        load(csv(tmp_path / "f.parquet", b"prompt,split\na,b\n"))
+
+
+def test_one_ragged_row_spoils_no_other(tmp_path: Path) -> None:
+    examples, dropped = load(csv(tmp_path / "f.csv", b"prompt,category\na,insult\nb,insult,more\nc\nd,benign\n"))
+    assert [e.prompt for e in examples] == ["a", "d"]
+    assert dropped == {"more or fewer fields than the header": 2}
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_the_separator_of_a_csv_is_found(tmp_path: Path, mark: str) -> None:
+    text = f'category{mark} prompt \ninsult{mark}"mock, him{mark} please"\n'
+    (example,), _ = load(csv(tmp_path / "f.csv", text.encode()))
+    assert (example.prompt, example.category) == (f"mock, him{mark} please", "insult")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_white_space_around_the_name_of_a_column_does_not_count(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"f.{suffix}"
+    make = {
+        "csv": lambda: csv(path, b"prompt , category\nmock him, insult\n"),
+        "jsonl": lambda: jsonl(path, {" prompt": "mock him", "category ": "insult"}),
+        "parquet": lambda: parquet(path, **{" prompt": ["mock him"], "category ": ["insult"]}),
+    }
+    (example,), _ = load(make[suffix]())
+    assert (example.prompt, example.category) == ("mock him", "insult")
+
+
+def test_a_csv_that_was_cut_off_in_a_quoted_field_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it ends inside a quoted field: it was cut off, or a quote is missing"):
+        load(csv(tmp_path / "f.csv", b'prompt,response\na,"I won\'t."\nb,"I will no'))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("f.jsonl.gz", "it is packed; unpack it first"),
+        ("f.parquet.zst", "it is packed; unpack it first"),
+        ("f.json", "write one JSON object per line"),
+        ("f.xlsx", "save its sheet as CSV"),
+        ("f.tsv", "rename it to .csv"),
+        ("data/*", "name each file"),
+        ("data", "name one file"),
+    ],
+)
+def test_files_of_another_form_are_told_what_to_do(name: str, advice: str) -> None:
+    with pytest.raises(DataError, match=rf"'{re.escape(name)}': its suffix is .*; {advice}"):
+        load(name)
+
+
+@pytest.mark.parametrize(("texts", "rows"), [(["x" * 4_000_000], 1000), ([b"\0" * 1_500_000_000], 1)])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_does(
+    tmp_path: Path, texts: list[str | bytes], rows: int
+) -> None:
+    indices = pa.array([0] * rows, pa.int32())
+    column = pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.large_binary()))
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"prompt": column}), path, compression="zstd")
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match="unpacks to more than 1 GiB of text; allowed is less; split it"):
         load(path)
-
-
-@pytest.mark.parametrize("name", ["f.parquet", "f.csv"])
-def test_a_broken_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=rf"{name}' cannot be read as {name[2:]}: .*; write it again"):
-        load(csv(tmp_path / name, b'prompt,split\n"a,b,c\nd,e,f,g\n'))
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b"\n"])

@@ -19,7 +19,7 @@ def summary(name: str, refused: int) -> ModelSummary:
 
 
 EVIDENCE = Evidence(
-    balance=BalanceSummary({"insult": 9}, {"insult": 8}, 0.5, 1.0, {"duplicate": 3}),
+    balance=BalanceSummary({"insult": 9}, {"insult": 8}, 0.5, 1.0, {"a.csv": {"duplicate": 3}}),
     sources={"red-team": 5, "seed": 3},
     models=[summary("unaligned", 1), summary("aligned", 4)],
     checks=[Check("safety: all", True, "refuses 4 | of 4")],

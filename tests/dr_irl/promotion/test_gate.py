@@ -210,7 +210,7 @@ def test_a_reward_model_that_was_not_measured_fails():
     [
         ("balance", {"entropy_after": 0.9}),
         ("shortfall", {"before": dict.fromkeys(ALL_LABELS, 10) | {"insult": 8}}),  # 2 of its 10 rows are repeats
-        ("dropped", {"dropped": {"duplicate": 81}}),  # 81 of 161
+        ("dropped", {"dropped": {"a.csv": {"duplicate": 81}}}),  # 81 of 161
     ],
 )
 def test_unhealthy_data_fail(name, change):

@@ -107,7 +107,9 @@ def complete_run(**changes: object) -> ReportData:
         "profile": "smoke",
         "settings": {"seed": 7, "grpo": {"steps": 4, "clip": None}},
         "environment": {"machine": "two cores", "device": "cpu", "torch": "2.0"},
-        "balance": BalanceSummary({"insult": 9, "privacy_property": 3}, {"insult": 3}, 0.8, 1.0, {"near duplicate": 2}),
+        "balance": BalanceSummary(
+            {"insult": 9, "privacy_property": 3}, {"insult": 3}, 0.8, 1.0, {"own.csv": {"near duplicate": 2}}
+        ),
         "rewards": [make_reward(category) for category in (*HARM_CATEGORIES, BENIGN)],
         "cross_accuracy": {a: dict.fromkeys(HARM_CATEGORIES, 0.8) for a in (*HARM_CATEGORIES, SINGLE)},
         "steps": steps(),

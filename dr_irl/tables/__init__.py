@@ -1,0 +1,1 @@
+"""Rows of Parquet, JSONL and CSV files as people have them. Light to import but for `reading`, which needs Arrow."""
