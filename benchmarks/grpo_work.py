@@ -183,8 +183,6 @@ class Native:
 
 def load_native(settings: Settings, folders: Mapping[str, Path]) -> Native:
     """Load our side."""
-    from tasks.alignment import loop_options  # Prefect comes with it, which TRL's process shall not hold
-
     base, tokenizer = load_endless_policy(settings)
     sampled = share_weights(base)
     policy = add_policy_adapter(
@@ -210,8 +208,9 @@ def load_native(settings: Settings, folders: Mapping[str, Path]) -> Native:
         policy,
         tokenizer,
         panel,
-        loop_options(settings),
+        settings.grpo,
         settings.scaling,
+        max_tokens=settings.completions.max_new_tokens,
         seed=settings.seed,
         # The same step comes again: with embeddings kept, demonstrations would be encoded in the first one only.
         distances=partial(distances, encode=encode, level=settings.hardness.level),

@@ -15,13 +15,12 @@ from dr_irl.demonstrations.sources import SEED, load_examples
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.records import Example
-from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.outcome import Calibration, RewardTraining
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
-from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
+from dr_irl.reward.train import prepare_rows, train_reward_model
 from dr_irl.seeding import torch_generator
 
 GROUP = 4
@@ -154,20 +153,13 @@ def preference_rows(pairs: Sequence[tuple[str, str, str]]) -> list[PreferenceRow
 def fitted(ours: Ours, backbone: RewardBackbone, name: str, pairs: Comparisons, prepared: Any = None) -> float:
     """Train the active reward model of ours, through all epochs; returns the mean loss."""
     reward = ours.settings.reward
-    fit = RewardFit(
-        objective=Objective("ml_irl", 1.0, 0.0),
-        rounds=1,
-        draws=None,
-        learning_rate=reward.learning_rate,
-        epochs=reward.epochs,
-        patience=reward.epochs,
-        prompts_per_step=reward.prompts_per_step,
-        validation_share=reward.validation_share,
+    options = reward.model_copy(
+        update={"objective": "ml_irl", "beta": 1.0, "rounds": 1, "draws": None, "patience": reward.epochs}
     )
     trained: RewardTraining = train_reward_model(
         backbone,
         preference_rows(pairs),
-        fit,
+        options,
         generator=torch_generator(0, "benchmark training", name),
         report=lambda _: None,
         prepared=prepared,

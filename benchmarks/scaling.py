@@ -47,7 +47,7 @@ from dr_irl.reward.panel import RewardPanel
 from dr_irl.seeding import numpy_generator
 from dr_irl.snapshot import Snapshot
 from flows.record import load_run
-from tasks.alignment import loop_options, own_distances, starting_policy, training_prompts
+from tasks.alignment import own_distances, starting_policy, training_prompts
 from tasks.contents import read_examples
 from tasks.job import Inputs, Job
 from tasks.models import base_policy
@@ -127,8 +127,9 @@ def run_arm(settings: Settings, inputs: Inputs, prompts: Mapping[str, Sequence[E
         policy,
         tokenizer,
         RewardPanel.assemble(panel_folders(job), device=settings.models.device, dtype=number_format),
-        loop_options(settings),
+        settings.grpo,
         settings.scaling,
+        max_tokens=settings.completions.max_new_tokens,
         seed=settings.seed,
         distances=own_distances(settings),
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dr_irl.alignment import Alignment as Alignment
-    from dr_irl.alignment import Grpo as Grpo
     from dr_irl.artifacts import Store as Store
     from dr_irl.categories import HARM_CATEGORIES as HARM_CATEGORIES
     from dr_irl.categories import HarmCategory as HarmCategory
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
     from dr_irl.integrations.trl import DynamicRewardGRPOTrainer as DynamicRewardGRPOTrainer
     from dr_irl.integrations.trl import RoutedReward as RoutedReward
     from dr_irl.language.sampling import CachedPrefixSampler as CachedPrefixSampler
+    from dr_irl.policy.options import GrpoOptions as GrpoOptions
     from dr_irl.profile import load_settings as load_settings
     from dr_irl.records import Example as Example
     from dr_irl.reward.losses import ml_irl_loss as ml_irl_loss
+    from dr_irl.reward.options import LossOptions as LossOptions
     from dr_irl.reward.panel import RewardPanel as RewardPanel
     from dr_irl.reward.rerank import Reranker as Reranker
     from dr_irl.scaling.dynamic import scale_factors as scale_factors
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from tasks.plain import align as align
 
 _HOMES = {
-    "dr_irl.alignment": "Alignment Grpo",
+    "dr_irl.alignment": "Alignment",
     "dr_irl.artifacts": "Store",
     "dr_irl.categories": "HARM_CATEGORIES HarmCategory",
     "dr_irl.config": "Settings",
@@ -44,9 +45,11 @@ _HOMES = {
     "dr_irl.evaluation.judges": "JUDGES",
     "dr_irl.integrations.trl": "DynamicRewardGRPOTrainer RoutedReward",
     "dr_irl.language.sampling": "CachedPrefixSampler",
+    "dr_irl.policy.options": "GrpoOptions",
     "dr_irl.profile": "load_settings",
     "dr_irl.records": "Example",
     "dr_irl.reward.losses": "ml_irl_loss",
+    "dr_irl.reward.options": "LossOptions",
     "dr_irl.reward.panel": "RewardPanel",
     "dr_irl.reward.rerank": "Reranker",
     "dr_irl.scaling.dynamic": "scale_factors",

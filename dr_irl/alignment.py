@@ -7,7 +7,7 @@ all equal can be replaced by others of their category (`top_up`).
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -21,9 +21,10 @@ from dr_irl.categories import BENIGN
 from dr_irl.errors import CollapseError, DivergenceError
 from dr_irl.evaluation.judges import Judge
 from dr_irl.language.sampling import Sample, Sampler
-from dr_irl.policy.advantages import Spread, group_advantages, zero_variance
-from dr_irl.policy.alarms import AlarmRule, collapse_signs
-from dr_irl.policy.learner import Learner, UpdateRule
+from dr_irl.policy.advantages import group_advantages, zero_variance
+from dr_irl.policy.alarms import collapse_signs
+from dr_irl.policy.learner import Learner
+from dr_irl.policy.options import GrpoOptions
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt, schedule_prompts, substitutes
 from dr_irl.policy.step_log import Clock, LoopState, headline, scaling_records, step_records
 from dr_irl.records import StepRecord
@@ -40,20 +41,6 @@ Distances = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """Completions, and the demonstration of each -> d."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grpo(UpdateRule):
-    """The options of the loop; see `GrpoSettings` for each one's meaning."""
-
-    steps: int
-    prompts_per_step: int
-    group_size: int
-    benign_ratio: float
-    zero_variance_tolerance: float
-    top_up: int
-    advantage_spread: Spread
-    alarms: AlarmRule | None = None
-
-
 class Alignment:
     """Aligns a policy with GRPO whose advantages are scaled per prompt."""
 
@@ -62,9 +49,10 @@ class Alignment:
         policy: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         panel: RewardPanel,
-        options: Grpo,
+        options: GrpoOptions,
         rule: ScalingRule,
         *,
+        max_tokens: int,
         seed: int,
         distances: Distances | None = None,
     ) -> None:
@@ -76,10 +64,11 @@ class Alignment:
             panel: the reward models.
             options: of GRPO.
             rule: how advantages are scaled.
+            max_tokens: the most that a completion can have.
             seed: every generator of the loop is derived from it.
             distances: measures the policy's own completions at every step; None: prompts keep the distance they have.
         """
-        self.learner = Learner(policy, tokenizer, options)
+        self.learner = Learner(policy, tokenizer, options, max_tokens=max_tokens)
         self.panel, self.options, self.rule, self.seed, self.distances = panel, options, rule, seed, distances
         self.state = LoopState()
         self._clock = Clock()
@@ -249,10 +238,10 @@ class Alignment:
 
     def _watch(self, records: Sequence[StepRecord]) -> None:
         """Warn of signs of collapse, or stop at them; the step is done, and the same command goes on after it."""
-        if self.options.alarms is None or not (signs := collapse_signs(records, self.options.alarms)):
+        if not (signs := collapse_signs(records, self.options)):
             return
         sentence = "; ".join(signs)
-        if self.options.alarms.action == "stop":
+        if self.options.alarm == "stop":
             raise CollapseError(
                 f"{sentence}; raise grpo.benign_ratio or grpo.kl_weight, lower grpo.learning_rate, "
                 "or set grpo.alarm to warn, which goes on from here"

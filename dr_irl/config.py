@@ -1,6 +1,7 @@
 """Every setting of a run: one frozen class per stage, unknown keys refused, each number bounded.
 
-Only `tasks/` and `flows/` read these classes; the method's functions take plain arguments.
+The options of a room of the method stand in that room, in `options.py` or `bounds.py`; its functions take them whole.
+The classes below are read by `tasks/` and `flows/` alone.
 """
 
 from typing import Annotated, Literal
@@ -11,16 +12,11 @@ from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
 from dr_irl.language.samplers import SAMPLERS
+from dr_irl.policy.options import GrpoOptions, WarmStartOptions
 from dr_irl.promotion.bounds import Bounds
-from dr_irl.scaling.options import ScalingRule
+from dr_irl.reward.options import RewardOptions
+from dr_irl.scaling.options import HardnessOptions, ScalingRule
 from dr_irl.section import Section
-from dr_irl.training_config import (
-    AlignmentSettings,
-    GrpoSettings,
-    HardnessSettings,
-    RewardSettings,
-    WarmStartSettings,
-)
 
 
 class ModelSettings(Section):
@@ -127,6 +123,16 @@ class CompletionSettings(Section):
     """Sequences decoded together."""
 
 
+class AlignmentSettings(Section):
+    """What trains the policy."""
+
+    trainer: str = "grpo"
+    """`grpo`: our loop, on one device; `grpo-trl`: TRL's GRPOTrainer with the same scaling, for several (extra `trl`);
+    `sft`: the warm start alone, for comparison; or one that another package brings."""
+    num_processes: PositiveInt = 1
+    """Processes that `accelerate launch` starts for `grpo-trl`."""
+
+
 class EvaluationSettings(Section):
     """What is measured before and after."""
 
@@ -165,11 +171,11 @@ class Settings(Section):
     balance: BalanceSettings
     demonstrations: DemonstrationSettings = DemonstrationSettings()
     completions: CompletionSettings
-    reward: RewardSettings
-    hardness: HardnessSettings = HardnessSettings()
-    warm_start: WarmStartSettings = WarmStartSettings()
+    reward: RewardOptions
+    hardness: HardnessOptions = HardnessOptions()
+    warm_start: WarmStartOptions = WarmStartOptions()
     scaling: ScalingRule = ScalingRule()
-    grpo: GrpoSettings
+    grpo: GrpoOptions
     alignment: AlignmentSettings = AlignmentSettings()
     evaluation: EvaluationSettings
     promotion: Bounds = Bounds()

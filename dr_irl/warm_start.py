@@ -34,29 +34,10 @@ from dr_irl.language.openings import Openings, TokenShares, certain
 from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
 from dr_irl.language.split import pad_features
+from dr_irl.policy.options import WarmStartOptions
 from dr_irl.policy.rollouts import TrainingPrompt, schedule_prompts
 from dr_irl.reward.train import warm_up_then_decay
 from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, restore_training, trainable_by_name, training_snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class WarmStart:
-    """The options of the warm start."""
-
-    steps: int
-    rows_per_step: int
-    benign_share: float
-    learning_rate: float
-    micro_batch_tokens: int
-    adapted_layers: int
-    limit: int
-    """Demonstrations are cut at this many tokens."""
-    opening_tokens: int
-    """The first tokens of an answer, where refusing or answering is decided."""
-    content_weight: float
-    """Weight of every later token; a token of the opening has 1."""
-    benign_weight: float
-    """Weight of an ordinary answer in the loss; a harmful prompt's has 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +60,10 @@ def warm_start(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[TrainingPrompt],
-    options: WarmStart,
+    options: WarmStartOptions,
     *,
+    adapted_layers: int,
+    micro_batch_tokens: int,
     own_answers: Mapping[str, str],
     generator: torch.Generator,
     report: Callable[[float], object],
@@ -92,7 +75,9 @@ def warm_start(
         model: modified in place: its active adapter is trained; the model without it is what is held.
         tokenizer: the model's.
         prompts: with their demonstrations; some of them harmful.
-        options: see `WarmStart`.
+        options: of the warm start.
+        adapted_layers: topmost layers of the model that carry LoRA.
+        micro_batch_tokens: padded tokens in one forward and backward pass.
         own_answers: id of an ordinary prompt -> what the untrained policy answers to it.
         generator: chooses the rows of every step, and the refusals whose openings ordinary prompts are given; all
             before the first step and whether or not training goes on from a later one.
@@ -112,7 +97,14 @@ def warm_start(
         generator=generator,
     )
     used = sorted({row for chosen in schedule for row in chosen})
-    learner = _Learner(model, tokenizer, [rows[row] for row in used], options)
+    learner = _Learner(
+        model,
+        tokenizer,
+        [rows[row] for row in used],
+        options,
+        adapted_layers=adapted_layers,
+        micro_batch_tokens=micro_batch_tokens,
+    )
     parameters = trainable_by_name(model)
     optimiser = torch.optim.AdamW(list(parameters.values()), lr=options.learning_rate, weight_decay=0.0)
     losses: list[float] = []
@@ -142,13 +134,13 @@ def warm_start(
 def _rows(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[TrainingPrompt],
-    options: WarmStart,
+    options: WarmStartOptions,
     own_answers: Mapping[str, str],
     generator: torch.Generator,
 ) -> list[_Row]:
     questions = prompt_ids(tokenizer, [p.text for p in prompts])
     texts = [own_answers.get(p.id, p.demonstration) for p in prompts]
-    answers = response_ids(tokenizer, texts, limit=options.limit)
+    answers = response_ids(tokenizer, texts, limit=options.max_answer_tokens)
     refusals = [answer for answer, p in zip(answers, prompts, strict=True) if p.category != BENIGN]
     openings = Openings(refusals, depth=options.opening_tokens)
     rows: list[_Row] = []
@@ -171,11 +163,18 @@ class _Learner:
     """
 
     def __init__(
-        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[_Row], options: WarmStart
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[_Row],
+        options: WarmStartOptions,
+        *,
+        adapted_layers: int,
+        micro_batch_tokens: int,
     ) -> None:
         """Expect exactly `rows`: a row that never comes up would be computed in vain, with its chunk."""
         self._model, self._head, self._options = model, head_of(model), options
-        self._decoder = open_decoder(model, upper_layers=options.adapted_layers)
+        self._decoder, self._budget = open_decoder(model, upper_layers=adapted_layers), micro_batch_tokens
         self._pad, self._shared = padding_id(tokenizer), preamble_length(tokenizer)
         self._features: dict[int, Tensor] = {}
         self._base: dict[int, Tensor] = {}
@@ -184,7 +183,7 @@ class _Learner:
     def batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """Micro-batches of rows of similar length."""
         lengths = [len(row.bundle) - self._shared for row in rows]
-        for places in micro_batches(lengths, self._options.micro_batch_tokens):
+        for places in micro_batches(lengths, self._budget):
             yield [rows[place] for place in places]
 
     def losses(self, batch: Sequence[_Row]) -> Float[Tensor, " answers"]:

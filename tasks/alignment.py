@@ -7,7 +7,7 @@ from statistics import fmean
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from dr_irl.alignment import Alignment, Distances, Grpo
+from dr_irl.alignment import Alignment, Distances
 from dr_irl.categories import BENIGN
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import JUDGES
@@ -19,7 +19,6 @@ from dr_irl.language.adapters import (
     save_adapter,
     share_weights,
 )
-from dr_irl.policy.alarms import AlarmRule
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.records import Hardness, ScalingRecord, StepRecord
 from dr_irl.scaling.hardness import ClauseEmbeddings
@@ -36,13 +35,14 @@ def alignment(folder: Path, job: Job) -> None:
     base, tokenizer = base_policy(settings)
     sampled = share_weights(base)
     policy = starting_policy(base, settings, job.inputs)
-    options = loop_options(settings)
+    options, limit = settings.grpo, settings.completions.max_new_tokens
     loop = Alignment(
         policy,
         tokenizer,
         load_panel(job),
         options,
         settings.scaling,
+        max_tokens=limit,
         seed=settings.seed,
         distances=own_distances(settings),
     )
@@ -50,7 +50,7 @@ def alignment(folder: Path, job: Job) -> None:
         settings,
         sampled,
         tokenizer,
-        max_new_tokens=settings.completions.max_new_tokens,
+        max_new_tokens=limit,
         temperature=options.temperature,
         rows_at_once=options.prompts_per_step * options.group_size,
     )
@@ -61,20 +61,11 @@ def alignment(folder: Path, job: Job) -> None:
             refresh_sampler=lambda: merge_adapter_into(sampled, policy),
             judge=JUDGES[settings.judge],
             report=lambda readings: meter.advance(1, **readings),
-            checkpoints=job.checkpoints(meter, every=settings.grpo.checkpoint_every),
+            checkpoints=job.checkpoints(meter, every=options.checkpoint_every),
         )
     save_adapter(policy, POLICY, folder / ADAPTER)
     StepRecord.write(state.logged, folder / STEPS)
     ScalingRecord.write(state.scaling, folder / SCALING)
-
-
-def loop_options(settings: Settings) -> Grpo:
-    """Unpack what the loop needs."""
-    grpo = settings.grpo
-    limits = AlarmRule(grpo.alarm, grpo.max_commonest_prefix, grpo.min_entropy) if grpo.alarm != "off" else None
-    elsewhere = {"lora_rank", "target_modules", "checkpoint_every", "reward_models"}
-    elsewhere |= {"alarm", "max_commonest_prefix", "min_entropy"}
-    return Grpo(**grpo.model_dump(exclude=elsewhere), max_tokens=settings.completions.max_new_tokens, alarms=limits)
 
 
 def own_distances(settings: Settings) -> Distances | None:

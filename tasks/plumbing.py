@@ -26,9 +26,10 @@ Constants in it count where they are used.
 
 BY_VALUE = (
     "dr_irl.config",
+    "dr_irl.policy.options",
     "dr_irl.promotion.bounds",
+    "dr_irl.reward.options",
     "dr_irl.scaling.options",
     "dr_irl.section",
-    "dr_irl.training_config",
 )
 """The classes of settings. Their values count, as a stage reads them; of their code only what a stage may call does."""

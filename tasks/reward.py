@@ -14,14 +14,13 @@ from dr_irl.config import Settings
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.load import load_tokenizer
 from dr_irl.records import RewardReading
-from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.outcome import RewardTraining
-from dr_irl.reward.pairs import Pairing, PreferenceRow, preference_rows, without_equals
+from dr_irl.reward.pairs import PreferenceRow, preference_rows, without_equals
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.reward.quality import measured_pairs, read_rewards
 from dr_irl.reward.saved import Origin, save_reward_model, weights_digest
-from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model
+from dr_irl.reward.train import prepare_rows, train_reward_model
 from dr_irl.reward.verify import verify_in_new_process
 from dr_irl.seeding import torch_generator
 from tasks.contents import READINGS, TRAINING, read_examples, texts_by_prompt
@@ -43,7 +42,7 @@ def reward_model(folder: Path, job: Job) -> None:
         outcome = train_reward_model(
             backbone,
             rows,
-            _fit(job.settings),
+            job.settings.reward,
             generator=torch_generator(job.settings.seed, "reward", job.variant),
             report=lambda loss: meter.advance(loss=loss),
             checkpoints=job.checkpoints(meter, every=job.settings.reward.checkpoint_every),
@@ -67,7 +66,7 @@ def joint_reward_models(folder: Path, job: Job) -> None:
             outcome = train_reward_model(
                 backbone,
                 rows[label],
-                _fit(job.settings),
+                job.settings.reward,
                 generator=torch_generator(job.settings.seed, "reward", label),
                 report=lambda loss: meter.advance(loss=loss),
                 checkpoints=job.checkpoints(meter, every=job.settings.reward.checkpoint_every, part=label),
@@ -149,15 +148,8 @@ def _fresh_backbone(job: Job, *labels: str) -> tuple[RewardBackbone, Origin]:
 
 def _rows(job: Job, label: str) -> list[PreferenceRow]:
     """Make the rows of a category; `single` has those of all harm categories."""
-    options = job.settings.reward
     examples = read_examples(job.inputs.folder("balance"), "train")
     completions = texts_by_prompt(job.inputs.folder("completions"))
-    pairing = Pairing(
-        contrast=options.contrast_negatives,
-        hard=options.hard_negatives,
-        limit=options.max_rows,
-        own_answers=options.benign_answers == "own",
-    )
     rows = [
         row
         for category in (HARM_CATEGORIES if label == SINGLE else (label,))
@@ -165,7 +157,7 @@ def _rows(job: Job, label: str) -> list[PreferenceRow]:
             examples,
             category,
             completions,
-            pairing,
+            job.settings.reward,
             refuses=JUDGES[job.settings.judge],
             generator=torch_generator(job.settings.seed, "pairs", category),
         )
@@ -179,20 +171,6 @@ def _rows(job: Job, label: str) -> list[PreferenceRow]:
             len(rows),
         )
     return kept
-
-
-def _fit(settings: Settings) -> RewardFit:
-    options = settings.reward
-    return RewardFit(
-        objective=Objective(options.objective, options.beta, options.minimax_penalty),
-        rounds=options.rounds,
-        draws=options.draws,
-        learning_rate=options.learning_rate,
-        epochs=options.epochs,
-        patience=options.patience,
-        prompts_per_step=options.prompts_per_step,
-        validation_share=options.validation_share,
-    )
 
 
 def _steps(settings: Settings, rows: int) -> int:

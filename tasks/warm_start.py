@@ -10,7 +10,6 @@ from dr_irl.categories import BENIGN
 from dr_irl.language.adapters import POLICY, add_policy_adapter, save_adapter
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
-from dr_irl.warm_start import WarmStart
 from dr_irl.warm_start import warm_start as train_warm_start
 from tasks.contents import ADAPTER, read_examples
 from tasks.job import Job
@@ -33,28 +32,19 @@ def warm_start(folder: Path, job: Job) -> None:
         target_modules=settings.grpo.target_modules,
         generator=torch_generator(settings.seed, "policy adapter"),
     )
-    options = WarmStart(
-        steps=settings.warm_start.steps,
-        rows_per_step=settings.warm_start.rows_per_step,
-        benign_share=settings.warm_start.benign_share,
-        learning_rate=settings.warm_start.learning_rate,
-        micro_batch_tokens=settings.grpo.micro_batch_tokens,
-        adapted_layers=settings.grpo.adapted_layers,
-        limit=settings.warm_start.max_answer_tokens,
-        opening_tokens=settings.warm_start.opening_tokens,
-        content_weight=settings.warm_start.content_weight,
-        benign_weight=settings.warm_start.benign_weight,
-    )
+    options = settings.warm_start
     with job.progress.stage("warm start", options.steps, "steps") as meter:
         losses = train_warm_start(
             policy,
             tokenizer,
             prompts,
             options,
+            adapted_layers=settings.grpo.adapted_layers,
+            micro_batch_tokens=settings.grpo.micro_batch_tokens,
             own_answers=own,
             generator=torch_generator(settings.seed, "warm start"),
             report=lambda loss: meter.advance(loss=loss),
-            checkpoints=job.checkpoints(meter, every=settings.warm_start.checkpoint_every),
+            checkpoints=job.checkpoints(meter, every=options.checkpoint_every),
         )
     save_adapter(policy, POLICY, folder / ADAPTER)
     (folder / "losses.json").write_text(json.dumps(losses))

@@ -44,6 +44,15 @@ def test_every_public_name_is_told_to_type_checkers() -> None:
     assert {name for name in dr_irl.__all__ if f"import {name} as {name}\n" not in text} == set()
 
 
+OPTIONS = [str(path.relative_to(ROOT).with_suffix("")).replace("/", ".") for path in ROOT.glob("dr_irl/*/options.py")]
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, "dr_irl.config"])
+def test_settings_import_nothing_heavy(name: str) -> None:
+    code = f"import sys, {name}; sys.exit(bool({{'torch', 'transformers', 'prefect'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
 def test_importing_it_imports_nothing_heavy() -> None:
     code = "import sys, dr_irl; sys.exit(bool({'torch', 'transformers', 'prefect', 'pydantic'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,12 +1,10 @@
 """Group-relative advantages, scaled per prompt."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Spread = Literal["group", "batch", "none"]
+from dr_irl.policy.options import Spread
 
 _EPSILON = 1e-4
 

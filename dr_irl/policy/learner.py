@@ -17,40 +17,23 @@ from dr_irl.language.logprobs import AnswerLogprobs, answer_logprobs
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, Packed, pack
-from dr_irl.policy.objective import LossType, clipped_surrogate, kl_estimate, sequence_means, token_weights
+from dr_irl.policy.objective import clipped_surrogate, kl_estimate, sequence_means, token_weights
+from dr_irl.policy.options import GrpoOptions
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.snapshot import trainable_by_name
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRule:
-    """How the policy learns from one batch of completions; see `GrpoSettings` for each option's meaning."""
-
-    loss_type: LossType
-    learning_rate: float
-    kl_weight: float
-    clip: float
-    clip_high: float | None
-    iterations: int
-    minibatches: int
-    temperature: float
-    mask_truncated: bool
-    max_tokens: int
-    """The most tokens that a completion can have."""
-    max_grad_norm: float
-    micro_batch_tokens: int
-    adapted_layers: int
 
 
 class Learner:
     """Holds the policy that learns, with its optimiser; its `reference` adapter (or none) is pi_ref."""
 
-    def __init__(self, policy: PeftModel, tokenizer: PreTrainedTokenizerBase, rule: UpdateRule) -> None:
-        """Prepare to train `policy` in place."""
-        self.policy, self.tokenizer, self.rule = policy, tokenizer, rule
+    def __init__(
+        self, policy: PeftModel, tokenizer: PreTrainedTokenizerBase, options: GrpoOptions, *, max_tokens: int
+    ) -> None:
+        """Prepare to train `policy` in place on completions of at most `max_tokens` tokens."""
+        self.policy, self.tokenizer, self.options, self.max_tokens = policy, tokenizer, options, max_tokens
         self.parameters = trainable_by_name(policy)
-        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=rule.learning_rate, weight_decay=0.0)
-        self._decoder = open_decoder(policy, upper_layers=rule.adapted_layers)
+        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=options.learning_rate, weight_decay=0.0)
+        self._decoder = open_decoder(policy, upper_layers=options.adapted_layers)
         self._head = head_of(policy)
 
     def learn(
@@ -71,28 +54,29 @@ class Learner:
             DivergenceError: loss or gradient is not finite. The weights are those before the step that failed.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rule.learning_rate * rate_factor
-        parts = [range(start, len(rollouts.prompts), self.rule.minibatches) for start in range(self.rule.minibatches)]
+            group["lr"] = self.options.learning_rate * rate_factor
+        count = self.options.minibatches
+        parts = [range(start, len(rollouts.prompts), count) for start in range(count)]
         steps = [self.lay_out(rollouts, advantages, rows) for rows in parts if rows]
         measured: list[dict[str, float]] = []
-        for _ in range(self.rule.iterations):
+        for _ in range(self.options.iterations):
             measured = [self._step(batches) for batches in steps]
         return {name: sum(m[name] for m in measured) / len(measured) for name in measured[0]}
 
     def accumulate(self, batches: Sequence["MicroBatch"]) -> dict[str, float]:
         """Add the gradient of the loss over the micro-batches to the adapters'; returns what it measured."""
-        rule = self.rule
+        options = self.options
         measured: dict[str, float] = dict.fromkeys(("loss", "kl", "entropy", "clipped"), 0.0)
         for batch in batches:
             current = self._logprobs(batch.packed, batch.features)
             if batch.old is None:
                 batch.old = current.logprobs.detach()
             surrogate = clipped_surrogate(
-                current.logprobs, batch.old, batch.advantages, clip=rule.clip, clip_high=rule.clip_high
+                current.logprobs, batch.old, batch.advantages, clip=options.clip, clip_high=options.clip_high
             )
             kl = kl_estimate(current.logprobs, batch.reference)
             counted = batch.packed.answer * batch.weights[:, None]
-            loss = ((rule.kl_weight * kl - surrogate) * counted).sum()
+            loss = ((options.kl_weight * kl - surrogate) * counted).sum()
             loss.backward()
             unclipped = (current.logprobs.detach() - batch.old).exp() * batch.advantages[:, None]
             readings = {"kl": kl.detach(), "entropy": current.entropy, "clipped": (surrogate < unclipped).float()}
@@ -109,21 +93,21 @@ class Learner:
         questions = prompt_ids(self.tokenizer, [rollouts.prompts[row].text for row in rows])
         samples = [rollouts.samples[row] for row in rows]
         bundles = [Bundle(q, [s.token_ids for s in group]) for q, group in zip(questions, samples, strict=True)]
-        masked = self.rule.mask_truncated
+        masked = self.options.mask_truncated
         counted = torch.tensor([[not (masked and s.truncated) for s in group] for group in samples])
         lengths = torch.tensor([[len(s.token_ids) for s in group] for group in samples]) * counted
-        weights = token_weights(lengths.flatten(), loss_type=self.rule.loss_type, max_tokens=self.rule.max_tokens)
+        weights = token_weights(lengths.flatten(), loss_type=self.options.loss_type, max_tokens=self.max_tokens)
         weights = weights.view_as(lengths) * counted
         shares = counted / counted.numel()
         batches: list[MicroBatch] = []
         pad, shared = padding_id(self.tokenizer), preamble_length(self.tokenizer)
-        for few in micro_batches([len(bundle) - shared for bundle in bundles], self.rule.micro_batch_tokens):
+        for few in micro_batches([len(bundle) - shared for bundle in bundles], self.options.micro_batch_tokens):
             packed = pack([bundles[i] for i in few], pad=pad, shared=shared, device=self.policy.device)
             features = self._decoder.features(packed)
             with reference_active(self.policy):
                 reference = self._logprobs(packed, features).logprobs
             # The policy before its first step sampled them; later steps of the pass find it changed.
-            old = self._logprobs(packed, features).logprobs if self.rule.minibatches > 1 else None
+            old = self._logprobs(packed, features).logprobs if self.options.minibatches > 1 else None
             columns = advantages[[rows[i] for i in few]], weights[few], shares[few]
             placed = [column.flatten().to(packed.ids.device) for column in columns]
             batches.append(MicroBatch(packed, features, reference, *placed, old=old))
@@ -132,7 +116,7 @@ class Learner:
     def _step(self, batches: Sequence["MicroBatch"]) -> dict[str, float]:
         self.optimiser.zero_grad()
         measured = self.accumulate(batches)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.rule.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.options.max_grad_norm)
         if not torch.isfinite(norm):
             raise DivergenceError(
                 f"the gradient of the policy's loss is not finite (loss {measured['loss']}); lower grpo.learning_rate"
@@ -142,7 +126,7 @@ class Learner:
 
     def _logprobs(self, packed: Packed, features: Float[Tensor, "rows length hidden"]) -> AnswerLogprobs:
         states = self._decoder.states(features, packed)
-        return answer_logprobs(states, self._head, packed, temperature=self.rule.temperature)
+        return answer_logprobs(states, self._head, packed, temperature=self.options.temperature)
 
 
 @dataclass

@@ -3,13 +3,11 @@
 The loss of a batch is sum_rt w_r (kl_weight KL_rt - surrogate_rt) over the tokens that count; `token_weights` gives w.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-LossType = Literal["grpo", "dr_grpo", "dapo"]
+from dr_irl.policy.options import LossType
 
 
 def kl_estimate(

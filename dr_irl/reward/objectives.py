@@ -14,9 +14,9 @@ OBJECTIVES: Registry["RewardLoss"] = Registry(
     "reward objective",
     "dr_irl.reward_objectives",
     {
-        "ml_irl": "dr_irl.reward.losses:ml_irl",
-        "pairwise": "dr_irl.reward.losses:pairwise",
-        "minimax": "dr_irl.reward.losses:minimax",
+        "ml_irl": "dr_irl.reward.losses:ml_irl_loss",
+        "pairwise": "dr_irl.reward.losses:pairwise_loss",
+        "minimax": "dr_irl.reward.losses:minimax_loss",
     },
 )
 """Name in `reward.objective` -> the loss that it stands for."""

@@ -10,6 +10,7 @@ from dr_irl.errors import DataError
 from dr_irl.evaluation.judges import Judge
 from dr_irl.records import Example
 from dr_irl.reward.hard_negatives import TRAINING_PHRASES, hard_negatives
+from dr_irl.reward.options import RewardOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +25,11 @@ class PreferenceRow:
     """Chosen by us; they enter the loss as if the reference policy had drawn them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    """How rows are made; see `RewardSettings` for each option's meaning."""
-
-    contrast: int
-    hard: int
-    limit: int
-    own_answers: bool
-
-
 def preference_rows(
     examples: Sequence[Example],
     category: str,
     completions: Mapping[str, Sequence[str]],
-    pairing: Pairing,
+    options: RewardOptions,
     *,
     refuses: Judge,
     generator: torch.Generator,
@@ -53,8 +44,9 @@ def preference_rows(
         examples: demonstrations of all categories, benign included.
         category: whose rows to make.
         completions: prompt id -> completions of the reference policy; prompts without any demonstrate nothing.
-        pairing: how many of what. With `own_answers` the benign model demonstrates the reference policy's own first
-            completion that says anything, and learns from refusals only: it then pays to answer, and no style does.
+        options: how many of what. With `benign_answers` = `own` the benign model demonstrates the reference policy's
+            own first completion that says anything, and learns from refusals only: it then pays to answer, and no
+            style does.
         refuses: tells refusals; hard negatives are made from completions that are none.
         generator: draws rows and answers.
 
@@ -63,25 +55,25 @@ def preference_rows(
     """
     own = [example for example in examples if example.category == category and example.id in completions]
     others = [str(example.response) for example in examples if (example.category == BENIGN) != (category == BENIGN)]
-    chosen = torch.randperm(len(own), generator=generator)[: pairing.limit].tolist()
+    chosen = torch.randperm(len(own), generator=generator)[: options.max_rows].tolist()
     rows: list[PreferenceRow] = []
     for example in (own[i] for i in sorted(chosen)):
         sampled = tuple(completions[example.id])
-        demonstration, count = example.response or "", pairing.contrast
-        if pairing.own_answers and category == BENIGN:
+        demonstration, count = example.response or "", options.contrast_negatives
+        if options.benign_answers == "own" and category == BENIGN:
             demonstration = next((text for text in sampled if text.strip()), "")
-            sampled, count = (), pairing.contrast + len(sampled)
+            sampled, count = (), options.contrast_negatives + len(sampled)
             if not demonstration:
                 continue  # the policy said nothing, which is no answer to learn from
         if not demonstration.strip():
             raise DataError(f"the demonstration of prompt {example.id!r} is empty; give it an answer or remove the row")
         drawn = torch.randperm(len(others), generator=generator)[:count].tolist()
         rows.append(PreferenceRow(example.prompt, demonstration, sampled, tuple(others[i] for i in drawn)))
-    if category == BENIGN or not pairing.hard:
+    if category == BENIGN or not options.hard_negatives:
         return rows
     foreign = [str(e.response) for e in examples if e.category not in (category, BENIGN)]
     compliant = [text for e in own for text in completions[e.id] if refuses(e.prompt, text) is False] or others
-    return [_harder(row, pairing.hard, foreign, compliant, generator) for row in rows]
+    return [_harder(row, options.hard_negatives, foreign, compliant, generator) for row in rows]
 
 
 def without_equals(rows: Sequence[PreferenceRow]) -> list[PreferenceRow]:

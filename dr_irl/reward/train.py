@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dr_irl.errors import DataError, DivergenceError
-from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import Prepared, RewardBackbone
+from dr_irl.reward.objectives import OBJECTIVES
+from dr_irl.reward.options import RewardOptions
 from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.resample import resample
@@ -31,20 +32,6 @@ from dr_irl.snapshot import (
 )
 
 MIN_ROWS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class RewardFit:
-    """The options of the loop; see `RewardSettings` for each one's meaning."""
-
-    objective: Objective
-    rounds: int
-    draws: int | None
-    learning_rate: float
-    epochs: int
-    patience: int
-    prompts_per_step: int
-    validation_share: float
 
 
 @dataclass
@@ -72,7 +59,7 @@ class _Standing:
 def train_reward_model(
     backbone: RewardBackbone,
     rows: Sequence[PreferenceRow],
-    fit: RewardFit,
+    options: RewardOptions,
     *,
     generator: torch.Generator,
     report: Callable[[float], object],
@@ -87,7 +74,7 @@ def train_reward_model(
     Args:
         backbone: modified in place: its active adapter and head are trained.
         rows: one category's rows, all with the same number of completions and of contrasts.
-        fit: the options.
+        options: of the loop.
         generator: splits and shuffles the rows, and draws completions.
         report: hears the loss after every step.
         checkpoints: says where to go on, if not at the first step, and keeps where training stands.
@@ -98,7 +85,7 @@ def train_reward_model(
         DivergenceError: a loss or gradient is not finite.
     """
     _check(rows)
-    training = _Training(backbone, rows, fit, generator, prepared or prepare_rows(backbone, rows))
+    training = _Training(backbone, rows, options, generator, prepared or prepare_rows(backbone, rows))
     return training.run(report, checkpoints)
 
 
@@ -113,27 +100,27 @@ class _Training:
         self,
         backbone: RewardBackbone,
         rows: Sequence[PreferenceRow],
-        fit: RewardFit,
+        options: RewardOptions,
         generator: torch.Generator,
         prepared: Sequence[Prepared],
     ) -> None:
-        self.backbone, self.rows, self.fit, self.prepared = backbone, rows, fit, prepared
+        self.backbone, self.rows, self.options, self.prepared = backbone, rows, options, prepared
         self.pool = len(rows[0].completions)
-        self.draws = self.pool if fit.draws is None else min(fit.draws, self.pool)
+        self.draws = self.pool if options.draws is None else min(options.draws, self.pool)
         order = torch.randperm(len(rows), generator=generator).tolist()
-        held_out = max(1, round(fit.validation_share * len(rows)))
+        held_out = max(1, round(options.validation_share * len(rows)))
         self.validation, self.training = order[:held_out], order[held_out:]
         self.schedule = schedule_steps(
             self.training,
             [len(row) for row in prepared],
-            rounds=fit.rounds,
-            epochs=fit.epochs,
-            per_step=fit.prompts_per_step,
+            rounds=options.rounds,
+            epochs=options.epochs,
+            per_step=options.prompts_per_step,
             generator=generator,
         )
-        self.uniform = torch.rand(fit.rounds, len(rows), self.draws, dtype=torch.float64, generator=generator)
+        self.uniform = torch.rand(options.rounds, len(rows), self.draws, dtype=torch.float64, generator=generator)
         self.parameters = trainable_by_name(backbone.model)
-        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=fit.learning_rate, weight_decay=0.0)
+        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=options.learning_rate, weight_decay=0.0)
         self.standing = _Standing()
         self.best: dict[str, Tensor] = {}
 
@@ -164,7 +151,7 @@ class _Training:
         else:
             pool = [row.select(range(1, 1 + self.pool)) for row in self.prepared]
             rewards = torch.stack(self.backbone.rewards_in_passes(pool))
-            picks, log_weights = resample(rewards, self.uniform[number], beta=self.fit.objective.beta)
+            picks, log_weights = resample(rewards, self.uniform[number], beta=self.options.beta)
         self.standing.picks, self.standing.log_weights = picks.tolist(), log_weights.tolist()
 
     def _learn(self, batch: Sequence[int], checkpoints: Checkpoints) -> float:
@@ -173,7 +160,7 @@ class _Training:
         rewards = self.backbone.rewards([self.prepared[i].select(c) for i, c in zip(batch, chosen, strict=True)])
         loss = self._loss(rewards.view(len(batch), -1), torch.tensor([self.standing.log_weights[i] for i in batch]))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.fit.learning_rate * warm_up_then_decay(self.standing.position, len(self.schedule))
+            group["lr"] = self.options.learning_rate * warm_up_then_decay(self.standing.position, len(self.schedule))
         self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -209,7 +196,7 @@ class _Training:
             standing.best, standing.stale = len(standing.curve), 0
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         standing.curve.append(point)
-        if standing.stale >= self.fit.patience:
+        if standing.stale >= self.options.patience:
             later = (at for at, step in enumerate(self.schedule) if step.round > number)
             standing.position = next(later, len(self.schedule))
 
@@ -236,7 +223,8 @@ class _Training:
         """Loss of rows of rewards, the demonstration's first; contrasts, the last, weigh what pi_ref's would."""
         log_weights = torch.zeros(len(rewards), rewards.shape[1] - 1, device=rewards.device)
         log_weights[:, : drawn.shape[1]] = drawn.to(rewards.device)
-        return self.fit.objective.loss(rewards[:, 0], rewards[:, 1:], log_weights)
+        loss = OBJECTIVES[self.options.objective]
+        return loss(rewards[:, 0], rewards[:, 1:], log_weights, self.options)
 
     def _chosen(self, row: int) -> list[int]:
         """Answers of a row that a step scores: demonstration, drawn completions, contrasts."""

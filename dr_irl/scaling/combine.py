@@ -1,11 +1,9 @@
 """The dynamic reward scale: data hardness and model responsiveness as one factor per prompt."""
 
-from typing import Literal
-
 from jaxtyping import Float
 from torch import Tensor
 
-Combination = Literal["product", "sum", "data", "model", "none"]
+from dr_irl.scaling.options import Combination
 
 
 def combine_factors(

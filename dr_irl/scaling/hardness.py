@@ -1,7 +1,6 @@
 """Data hardness: how far completions are from the demonstration, in the text encoder's eyes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,10 +9,10 @@ from torch import Tensor
 
 from dr_irl.errors import ModelError
 from dr_irl.scaling.clauses import split_clauses
+from dr_irl.scaling.options import Level
 
 Encode = Callable[[Sequence[str]], Float[np.ndarray, "texts dims"]]
 """Text -> unit-length embeddings."""
-Level = Literal["clauses", "whole"]
 
 
 class ClauseEmbeddings:

@@ -1,4 +1,4 @@
-"""How rewards are scaled; light to import, for settings are made of it."""
+"""How hardness is measured and rewards are scaled; light to import, for settings are made of it."""
 
 from typing import Literal
 
@@ -6,11 +6,14 @@ from pydantic import Field, PositiveFloat
 
 from dr_irl.section import Section
 
+Combination = Literal["product", "sum", "data", "model", "none"]
+Level = Literal["clauses", "whole"]
+
 
 class ScalingRule(Section):
     """Dynamic reward scaling, a = aD * aM: the options of method.md section 3."""
 
-    combine: Literal["product", "sum", "data", "model", "none"] = "product"
+    combine: Combination = "product"
     """How data hardness and model responsiveness become one factor."""
     kappa: PositiveFloat = 1.0
     """Slope of data hardness; 1 as published."""
@@ -26,3 +29,13 @@ class ScalingRule(Section):
     """[a_min, a_max], or none."""
     rescale: bool = True
     """Rescale the factors of a batch to mean 1."""
+
+
+class HardnessOptions(Section):
+    """Distance between completions and demonstrations."""
+
+    level: Level = "clauses"
+    """`clauses`: best match per clause; `whole`: one cosine of the complete texts."""
+    source: Literal["reference", "policy"] = "reference"
+    """Whose completions are measured: `reference`, the reference policy's, once, as a stage; `policy`: GRPO starts from
+    those and measures its own completions at every step."""

@@ -22,7 +22,7 @@ from dr_irl.evaluation.judges import JUDGES
 from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_tokenizer
-from dr_irl.policy.alarms import AlarmRule, collapse_signs
+from dr_irl.policy.alarms import collapse_signs
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.policy.step_log import headline, step_records
 from dr_irl.records import ScalingRecord, StepRecord
@@ -81,14 +81,13 @@ class RecordingTrainer(DynamicRewardGRPOTrainer):
         judge = JUDGES[self._settings.judge]
         records = step_records(step, *self._batch, learned, judge, tolerance=tolerance)
         self.step_records += records
-        if grpo.alarm != "off":
-            self._watch(records, AlarmRule(grpo.alarm, grpo.max_commonest_prefix, grpo.min_entropy))
+        self._watch(records)
         self._report(headline(records))
 
-    def _watch(self, records: list[StepRecord], rule: AlarmRule) -> None:
-        if not (signs := collapse_signs(records, rule)):
+    def _watch(self, records: list[StepRecord]) -> None:
+        if not (signs := collapse_signs(records, self._settings.grpo)):
             return
-        if rule.action == "stop":
+        if self._settings.grpo.alarm == "stop":
             raise CollapseError(
                 f"GRPO stopped at step {records[0].step}: {'; '.join(signs)}; or set grpo.alarm to warn"
             )

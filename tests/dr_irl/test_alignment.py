@@ -1,19 +1,18 @@
 """The GRPO loop: what it learns, logs, and goes on from."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from grpo_loop import (
     EMA,
-    OPTIONS,
     RESUMED,
     RULE,
     ConstantPanel,
     CutSampler,
     LetterPanel,
     Run,
+    grpo,
     history,
     logged,
 )
@@ -48,7 +47,7 @@ def two_steps() -> Run:
 
 
 def test_rewarded_letter_becomes_more_frequent() -> None:
-    rewards = logged(Run(LetterPanel(), replace(OPTIONS, steps=16, group_size=16, kl_weight=0.0)).go(), "reward")
+    rewards = logged(Run(LetterPanel(), grpo(steps=16, group_size=16, kl_weight=0.0)).go(), "reward")
     assert rewards[0] < 0.02 and sum(rewards[-4:]) / 4 > 0.1
 
 
@@ -97,7 +96,7 @@ def test_benign_prompts_are_not_scaled(two_steps: Run) -> None:
 
 def test_logged_factor_is_the_one_that_scaled_the_gradient() -> None:
     """Without benign prompts and KL the loss is linear in alpha, and so is its gradient before clipping."""
-    options = replace(OPTIONS, steps=1, benign_ratio=0.0, kl_weight=0.0)
+    options = grpo(steps=1, benign_ratio=0.0, kl_weight=0.0)
     once, twice = (Run(LetterPanel(), options, RULE.model_copy(update={"clip": (a, a)})).go() for a in (1.0, 2.0))
     assert ({r.alpha for r in once.scaling}, {r.alpha for r in twice.scaling}) == ({1.0}, {2.0})
     assert logged(twice, "grad_norm")[0] == pytest.approx(2 * logged(once, "grad_norm")[0], rel=1e-4)
@@ -108,26 +107,25 @@ def test_groups_of_equal_rewards_are_counted() -> None:
 
 
 def test_groups_of_equal_rewards_teach_nothing() -> None:
-    run = Run(ConstantPanel(0.5), replace(OPTIONS, kl_weight=0.0))
+    run = Run(ConstantPanel(0.5), grpo(kl_weight=0.0))
     run.go()
     assert all(torch.equal(a, b) for a, b in zip(run.start, run.weights(), strict=True))
 
 
 def test_masked_truncated_completions_teach_nothing() -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, steps=1, kl_weight=0.0, mask_truncated=True))
+    run = Run(LetterPanel(), grpo(steps=1, kl_weight=0.0, mask_truncated=True))
     run.sampler = CutSampler()
     assert logged(run.go(), "grad_norm") == [0.0]
 
 
 def test_unmasked_truncated_completions_teach() -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, steps=1, kl_weight=0.0))
+    run = Run(LetterPanel(), grpo(steps=1, kl_weight=0.0))
     run.sampler = CutSampler()
     assert logged(run.go(), "grad_norm")[0] > 0
 
 
 def test_micro_batches_do_not_change_the_gradient() -> None:
-    options = replace(OPTIONS, steps=1)
-    whole, split = (Run(LetterPanel(), replace(options, micro_batch_tokens=n)).go() for n in (4096, 1))
+    whole, split = (Run(LetterPanel(), grpo(steps=1, micro_batch_tokens=n)).go() for n in (4096, 1))
     assert logged(split, "grad_norm")[0] == pytest.approx(logged(whole, "grad_norm")[0], rel=1e-4)
 
 

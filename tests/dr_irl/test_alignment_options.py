@@ -16,17 +16,17 @@ from grpo_loop import (
     CutSampler,
     LetterPanel,
     Run,
+    grpo,
     history,
     logged,
 )
 from kept import Kept, KilledError
 from torch import Tensor
 
-from dr_irl.alignment import Grpo
 from dr_irl.categories import BENIGN
 from dr_irl.errors import CollapseError, DataError, DivergenceError
 from dr_irl.language.sampling import Sample
-from dr_irl.policy.alarms import AlarmRule
+from dr_irl.policy.options import GrpoOptions
 from dr_irl.policy.rollouts import TrainingPrompt
 
 
@@ -61,7 +61,7 @@ def test_gradient_that_is_not_finite_leaves_the_weights_and_keeps_the_batch() ->
 
 
 def test_batch_without_one_of_the_categories_is_scaled_like_any_other() -> None:
-    options = replace(OPTIONS, prompts_per_step=2, benign_ratio=0.5)  # categories take turns: one each step
+    options = grpo(prompts_per_step=2, benign_ratio=0.5)  # categories take turns: one each step
     assert [r.category for r in Run(LetterPanel(), options).go().scaling] == [
         "insult",
         BENIGN,
@@ -71,7 +71,7 @@ def test_batch_without_one_of_the_categories_is_scaled_like_any_other() -> None:
 
 
 def test_identical_completions_teach_nothing_and_are_counted() -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, kl_weight=0.0))
+    run = Run(LetterPanel(), grpo(kl_weight=0.0))
     run.sampler = RepeatingSampler()
     assert logged(run.go(), "zero_variance") == [1.0, 1.0]
     assert all(torch.equal(a, b) for a, b in zip(run.start, run.weights(), strict=True))
@@ -85,7 +85,7 @@ class RepeatingSampler:
 
 
 def test_end_token_that_never_comes_ends_at_the_limit() -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, steps=1))
+    run = Run(LetterPanel(), grpo(steps=1))
     run.sampler = CutSampler()
     assert logged(run.go(), "truncated") == [1.0]
 
@@ -101,27 +101,27 @@ class FlatInsults(LetterPanel):
 TWO_INSULTS = [*PROMPTS, TrainingPrompt("i2", "mock her", "insult", "PPP", 0.6, 0.5)]
 
 
-def batches(options: Grpo, prompts: Sequence[TrainingPrompt]) -> list[list[str]]:
+def batches(options: GrpoOptions, prompts: Sequence[TrainingPrompt]) -> list[list[str]]:
     state = Run(FlatInsults(), options).go(prompts=prompts)
     return [[r.prompt_id for r in state.scaling if r.step == step] for step in range(options.steps)]
 
 
 def test_group_of_equal_rewards_is_replaced_by_another_of_its_category() -> None:
-    assert [batch[0] for batch in batches(replace(OPTIONS, group_size=12, top_up=1), TWO_INSULTS)] == ["i2", "i2"]
+    assert [batch[0] for batch in batches(grpo(group_size=12, top_up=1), TWO_INSULTS)] == ["i2", "i2"]
 
 
 def test_replaced_groups_are_counted() -> None:
-    run = Run(FlatInsults(), replace(OPTIONS, group_size=12, top_up=1))
+    run = Run(FlatInsults(), grpo(group_size=12, top_up=1))
     assert logged(run.go(prompts=TWO_INSULTS), "topped_up").count(1.0) == 1
 
 
 def test_group_of_equal_rewards_stays_where_its_category_has_no_other() -> None:
-    assert [batch[0] for batch in batches(replace(OPTIONS, group_size=12, top_up=3), PROMPTS)] == ["i", "i"]
+    assert [batch[0] for batch in batches(grpo(group_size=12, top_up=3), PROMPTS)] == ["i", "i"]
 
 
 def test_collapse_stops_the_run_after_the_step_where_that_is_asked() -> None:
     kept = Kept()
-    run = Run(LetterPanel(), replace(OPTIONS, alarms=AlarmRule("stop", 0.5, 0.0)))
+    run = Run(LetterPanel(), grpo(alarm="stop", max_commonest_prefix=0.5))
     run.sampler = RepeatingSampler()
     with pytest.raises(CollapseError, match="step 0: 100% of the completions to harmful prompts begin"):
         run.go(kept)
@@ -130,7 +130,7 @@ def test_collapse_stops_the_run_after_the_step_where_that_is_asked() -> None:
 
 
 def test_collapse_is_warned_of_where_that_is_asked(caplog: pytest.LogCaptureFixture) -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, alarms=AlarmRule("warn", 0.5, 0.0)))
+    run = Run(LetterPanel(), grpo(alarm="warn", max_commonest_prefix=0.5))
     run.sampler = RepeatingSampler()
     run.go()
     assert [record.getMessage()[:14] for record in caplog.records] == ["GRPO step 0: 1", "GRPO step 1: 1"]
@@ -151,7 +151,7 @@ def test_own_completions_are_measured_at_every_step() -> None:
 
 def test_prompt_is_as_hard_as_its_own_completions_say() -> None:
     insults = [*PROMPTS, TrainingPrompt("i2", "mock her", "insult", "PPP", 0.9, 0.5)]
-    run = Run(LetterPanel(), replace(OPTIONS, steps=1), distances=letters_missing)
+    run = Run(LetterPanel(), grpo(steps=1), distances=letters_missing)
     run.sampler = CutSampler()
     [found] = [r for r in run.go(prompts=insults).scaling if r.category == "insult"]
     # Its own distance is 0.5 now; of the other insult we know 0.6 or 0.9, from the reference completions.
@@ -176,14 +176,13 @@ def test_resumed_run_remembers_what_it_measured(stop_after: int) -> None:
 
 def test_later_minibatches_of_a_step_are_off_policy() -> None:
     """The second part of a batch meets a policy that has moved: its divergence from the start is no longer 0."""
-    options = replace(OPTIONS, steps=1)
-    once, twice = (logged(Run(LetterPanel(), replace(options, minibatches=n)).go(), "kl")[0] for n in (1, 3))
+    once, twice = (logged(Run(LetterPanel(), grpo(steps=1, minibatches=n)).go(), "kl")[0] for n in (1, 3))
     assert once == pytest.approx(0.0, abs=1e-7) and twice > 1e-6
 
 
 @pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo"])
 def test_every_loss_type_moves_the_policy(loss_type: str) -> None:
-    run = Run(LetterPanel(), replace(OPTIONS, loss_type=loss_type))
+    run = Run(LetterPanel(), grpo(loss_type=loss_type))
     run.go()
     assert not any(torch.equal(a, b) for a, b in zip(run.start, run.weights(), strict=True))
 

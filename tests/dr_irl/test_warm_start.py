@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,25 +17,24 @@ from dr_irl.language.logprobs import symmetric_kl
 from dr_irl.language.packing import Packed
 from dr_irl.language.sampling import CachedPrefixSampler
 from dr_irl.language.split import SplitDecoder
+from dr_irl.policy.options import WarmStartOptions
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints
-from dr_irl.warm_start import WarmStart, warm_start
+from dr_irl.warm_start import warm_start
 
 NAME = "bundled:tiny-random-lm"
 HARMFUL = TrainingPrompt("h", "mock him", "insult", "never", 0.5, 0.5)
 ORDINARY = TrainingPrompt("o", "hi", BENIGN, "yes", 0.0, 0.0)
-OPTIONS = WarmStart(
+start = partial(
+    WarmStartOptions,
     steps=20,
     rows_per_step=2,
-    benign_share=0.5,
     learning_rate=0.05,
-    micro_batch_tokens=512,
-    adapted_layers=2,
-    limit=32,
+    max_answer_tokens=32,
     opening_tokens=2,
     content_weight=1.0,
-    benign_weight=1.0,
 )
+OPTIONS = start()
 # Lengths differ, so padding does too.
 MANY = [
     *(
@@ -47,7 +47,7 @@ MANY = [
     ),
 ]
 OWN = {"o1": "my own words", "o3": "other"}
-FEW_STEPS = replace(OPTIONS, steps=6, rows_per_step=4)
+FEW_STEPS = start(steps=6, rows_per_step=4)
 
 
 def policy(gain: float = 30.0, rank: int = 8) -> PeftModel:
@@ -63,22 +63,25 @@ def policy(gain: float = 30.0, rank: int = 8) -> PeftModel:
 @pytest.fixture(scope="module")
 def trained() -> PeftModel:
     model = policy()
-    train(model, [HARMFUL, ORDINARY], replace(OPTIONS, steps=250))
+    train(model, [HARMFUL, ORDINARY], start(steps=250))
     return model
 
 
 def train(
     model: PeftModel,
     prompts: list[TrainingPrompt],
-    options: WarmStart = OPTIONS,
+    options: WarmStartOptions = OPTIONS,
     own_answers: dict[str, str] | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
+    micro_batch_tokens: int = 512,
 ) -> list[float]:
     return warm_start(
         model,
         load_tokenizer(NAME),
         prompts,
         options,
+        adapted_layers=2,
+        micro_batch_tokens=micro_batch_tokens,
         own_answers=own_answers or {},
         generator=torch.Generator().manual_seed(1),
         report=lambda loss: None,
@@ -128,7 +131,7 @@ def test_first_loss_learns_refusals_and_the_content_of_ordinary_answers() -> Non
 
 
 def test_weights_of_content_and_of_ordinary_prompts_shape_the_loss() -> None:
-    model, options = policy(), replace(OPTIONS, content_weight=0.5, benign_weight=3.0)
+    model, options = policy(), start(content_weight=0.5, benign_weight=3.0)
     harmful, ordinary = token_losses(model, HARMFUL), token_losses(model, ORDINARY)
     weights = [torch.tensor([1.0, 1.0] + [0.5] * (len(losses) - 2)) for losses in (harmful, ordinary)]
     learnt = (harmful * weights[0]).sum() / weights[0].sum()
@@ -138,7 +141,7 @@ def test_weights_of_content_and_of_ordinary_prompts_shape_the_loss() -> None:
 
 def test_a_refusal_opens_as_refusals_do_not_as_its_own_demonstration_does() -> None:
     model, other = policy(), replace(HARMFUL, id="h2", demonstration="sorry, no")  # another first token
-    options = replace(OPTIONS, benign_share=0.0, opening_tokens=1)
+    options = start(benign_share=0.0, opening_tokens=1)
     firsts = [token_losses(model, replace(HARMFUL, demonstration=d.demonstration))[0] for d in (HARMFUL, other)]
     contents = [token_losses(model, d)[1:] for d in (HARMFUL, other)]
     expected = [(sum(firsts) / 2 + c.sum()) / (1 + len(c)) for c in contents]
@@ -165,7 +168,7 @@ def test_openings_of_ordinary_answers_are_held_where_they_were(trained: PeftMode
 
 def test_rows_cost_the_same_when_they_come_up_again() -> None:
     ordinary = [ORDINARY, replace(ORDINARY, id="p", text="hello there")]
-    options = replace(OPTIONS, learning_rate=0.0, rows_per_step=3, benign_share=0.67, steps=3)
+    options = start(learning_rate=1e-12, rows_per_step=3, benign_share=0.67, steps=3)
     losses = train(policy(), [HARMFUL, *ordinary], options, own_answers={"p": "my own words"})
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
@@ -213,7 +216,7 @@ def test_rows_that_come_up_are_prepared_once_and_others_never(monkeypatch: pytes
     # A step has 2 harmful and 2 ordinary prompts: 2 steps bring up 8 of the 12, and 6 steps all, some of them again.
     for steps, rows in ((2, 8), (6, 12)):
         prepared.clear()
-        train(policy(), MANY, replace(FEW_STEPS, steps=steps, micro_batch_tokens=256))
+        train(policy(), MANY, start(steps=steps, rows_per_step=4), micro_batch_tokens=256)
         assert sum(prepared) == rows
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
-from dr_irl.alignment import Alignment, Distances, Grpo
+from dr_irl.alignment import Alignment, Distances
 from dr_irl.categories import BENIGN
 from dr_irl.language.adapters import add_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.load import load_causal_lm, load_tokenizer
 from dr_irl.language.sampling import CachedPrefixSampler, Sample, Sampler
+from dr_irl.policy.options import GrpoOptions
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.policy.step_log import LoopState
 from dr_irl.reward.panel import RewardPanel
@@ -25,39 +27,22 @@ PROMPTS = [
     TrainingPrompt("p", "hurt him", "physical_harm", "PP", 0.3, 0.5),
     TrainingPrompt("b", "hi", BENIGN, "P", 0.0, 0.0),
 ]
-OPTIONS = Grpo(
+MAX_TOKENS = 12
+grpo = partial(
+    GrpoOptions,
     steps=2,
     prompts_per_step=3,
     group_size=6,
     benign_ratio=1 / 3,
     learning_rate=0.02,
     kl_weight=0.01,
-    clip=0.2,
-    clip_high=None,
-    loss_type="grpo",
-    iterations=1,
-    minibatches=1,
-    temperature=1.0,
-    mask_truncated=False,
-    max_tokens=12,
-    top_up=0,
-    zero_variance_tolerance=1e-4,
-    advantage_spread="group",
-    max_grad_norm=1.0,
     micro_batch_tokens=512,
     adapted_layers=2,
+    alarm="off",
 )
-RESUMED = replace(OPTIONS, steps=4, iterations=2)
-RULE = ScalingRule(
-    combine="product",
-    kappa=1.0,
-    reference="batch",
-    ema_decay=0.9,
-    tau=1.0,
-    sum_weight=0.5,
-    clip=None,
-    rescale=False,
-)
+OPTIONS = grpo()
+RESUMED = grpo(steps=4, iterations=2)
+RULE = ScalingRule(tau=1.0, rescale=False)
 EMA = RULE.model_copy(update={"reference": "ema"})
 
 
@@ -96,7 +81,7 @@ class Run:
     def __init__(
         self,
         panel: RewardPanel,
-        options: Grpo = OPTIONS,
+        options: GrpoOptions = OPTIONS,
         rule: ScalingRule = RULE,
         *,
         rank: int = 4,
@@ -112,8 +97,10 @@ class Run:
             model, rank=rank, adapted_layers=2, target_modules=["q_proj", "v_proj", "o_proj"], generator=generator
         )
         self.start = self.weights()
-        self.loop = Alignment(self.policy, tokenizer, panel, options, rule, seed=5, distances=distances)
-        self.sampler: Sampler = CachedPrefixSampler(self.sampled, tokenizer, max_new_tokens=12)
+        self.loop = Alignment(
+            self.policy, tokenizer, panel, options, rule, max_tokens=MAX_TOKENS, seed=5, distances=distances
+        )
+        self.sampler: Sampler = CachedPrefixSampler(self.sampled, tokenizer, max_new_tokens=MAX_TOKENS)
         self.reports: list[dict[str, float]] = []
         self.report: Callable[[dict[str, float]], object] = self.reports.append
 

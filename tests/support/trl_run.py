@@ -30,16 +30,7 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 NAME = "bundled:tiny-random-lm"
 GROUP = 4
-RULE = ScalingRule(
-    combine="product",
-    kappa=2.0,
-    reference="ema",
-    ema_decay=0.5,
-    tau=1.0,
-    sum_weight=0.5,
-    clip=None,
-    rescale=False,
-)
+RULE = ScalingRule(kappa=2.0, reference="ema", ema_decay=0.5, tau=1.0, rescale=False)
 LORA = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "o_proj"])
 ROWS = [
     ("i", "mock him", "insult", "PPP", 0.6, 0.5),

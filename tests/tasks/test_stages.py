@@ -257,9 +257,9 @@ def test_an_edit_changes_the_stages_that_reach_it_and_no_others(
 
 
 def test_settings_count_by_value(before: Codes, codes: Read) -> None:
-    text = source_text("dr_irl.training_config")
+    text = source_text("dr_irl.reward.options")
     assert (
-        rebuilt(before, codes({"dr_irl.training_config": text.replace("rounds: PositiveInt = 1", "rounds: int = 2")}))
+        rebuilt(before, codes({"dr_irl.reward.options": text.replace("rounds: PositiveInt = 1", "rounds: int = 2")}))
         == set()
     )
 

@@ -14,7 +14,8 @@ from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import load_tokenizer
 from dr_irl.language.sampling import Sample
 from dr_irl.policy.advantages import group_advantages
-from dr_irl.policy.learner import Learner, UpdateRule
+from dr_irl.policy.learner import Learner
+from dr_irl.policy.options import GrpoOptions
 from dr_irl.policy.rollouts import Rollouts, TrainingPrompt
 from dr_irl.snapshot import trainable_by_name
 
@@ -49,22 +50,21 @@ def advantages() -> Tensor:
 def learn_native(loss_type: str, *, off_policy: bool, masked: bool, budget: int = 4096) -> Learned:
     policy = get_peft_model(tiny_policy(), LORA, adapter_name="policy")
     draw_adapter(policy)
-    rule = UpdateRule(
+    options = GrpoOptions(
+        steps=1,
+        prompts_per_step=3,
+        group_size=2,
+        benign_ratio=0.0,
         loss_type=loss_type,  # pyright: ignore[reportArgumentType]
         learning_rate=0.1,
         kl_weight=KL_WEIGHT,
-        clip=0.2,
         clip_high=0.28,
-        iterations=1,
-        minibatches=1,
         temperature=0.9,
         mask_truncated=masked,
-        max_tokens=MAX_TOKENS,
-        max_grad_norm=1.0,
         micro_batch_tokens=budget,
         adapted_layers=2,
     )
-    learner = Learner(policy, load_tokenizer(NAME), rule)
+    learner = Learner(policy, load_tokenizer(NAME), options, max_tokens=MAX_TOKENS)
     batches = learner.lay_out(rollouts(), advantages(), range(3))
     for batch in batches:
         batch.old = batch.reference * DRIFT if off_policy else None

@@ -11,10 +11,10 @@ import torch
 from scipy.stats import permutation_test, spearmanr
 
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
-from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
+from dr_irl.reward.options import RewardOptions
 from dr_irl.reward.pairs import PreferenceRow
-from dr_irl.reward.train import RewardFit, train_reward_model
+from dr_irl.reward.train import train_reward_model
 
 ANSWERS = ["yes", "no", "maybe", "never", "today", "later"]
 BETA = 0.7
@@ -38,11 +38,13 @@ def drawn(log_policy: torch.Tensor, shape: tuple[int, ...], generator: torch.Gen
     return torch.multinomial(log_policy.exp(), count, replacement=True, generator=generator).view(shape)
 
 
-def fit(rounds: int) -> RewardFit:
-    return RewardFit(
-        objective=Objective("ml_irl", BETA, minimax_penalty=0.0),
+def options(rounds: int) -> RewardOptions:
+    return RewardOptions(
+        beta=BETA,
         rounds=rounds,
         draws=POOL if rounds == 1 else POOL // 2,
+        depth=DEPTH,
+        adapted_layers=1,
         learning_rate=3e-3,
         epochs=6 // rounds,
         patience=6,
@@ -70,7 +72,7 @@ def learn(rounds: int) -> World:
         generator=generator,
     )
     backbone = RewardBackbone(model, load_tokenizer(NAME), adapted_layers=1, limit=16)
-    train_reward_model(backbone, rows, fit(rounds), generator=generator, report=lambda loss: None)
+    train_reward_model(backbone, rows, options(rounds), generator=generator, report=lambda loss: None)
     unseen = [f"{number}?" for number in range(5000, 5020)]
     rewards = torch.stack(backbone.rewards_in_passes(backbone.prepare(unseen, [ANSWERS] * len(unseen))))
     return World(log_reference, planted, rewards.mean(dim=0))

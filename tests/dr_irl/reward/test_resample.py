@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dr_irl.reward.losses import ml_irl_loss
+from dr_irl.reward.options import LossOptions
 from dr_irl.reward.resample import resample
 
 BETA = 0.7
@@ -43,7 +44,7 @@ def test_gradient_at_the_tilting_reward_is_that_of_the_soft_optimal_policy() -> 
     reward = POOL.clone().requires_grad_()
     picks, log_weights = resample(POOL, uniform(MANY), beta=BETA)
     demonstration = torch.zeros(1, dtype=torch.float64)
-    ml_irl_loss(demonstration, reward.gather(1, picks), beta=BETA, log_weights=log_weights).backward()
+    ml_irl_loss(demonstration, reward.gather(1, picks), log_weights, LossOptions(beta=BETA)).backward()
     torch.testing.assert_close(
         reward.grad[0] / reward.grad.sum(), torch.softmax(POOL[0] / BETA, dim=0), atol=4e-3, rtol=0
     )

@@ -1,7 +1,7 @@
 """Training one reward model on an easy planted set."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,24 +12,24 @@ from transformers import PreTrainedModel
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.language.adapters import share_weights
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
-from dr_irl.reward.losses import Objective
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
+from dr_irl.reward.options import RewardOptions
 from dr_irl.reward.outcome import Calibration, Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
-from dr_irl.reward.train import RewardFit, prepare_rows, train_reward_model, warm_up_then_decay
+from dr_irl.reward.train import prepare_rows, train_reward_model, warm_up_then_decay
 from dr_irl.snapshot import NO_CHECKPOINTS, Checkpoints, Snapshot
 
-ML_IRL = Objective("ml_irl", beta=1.0, minimax_penalty=0.1)
-FIT = RewardFit(
-    objective=ML_IRL,
-    rounds=1,
-    draws=None,
+fitted = partial(
+    RewardOptions,
+    depth=2,
+    adapted_layers=2,
     learning_rate=0.03,
     epochs=12,
     patience=12,
     prompts_per_step=4,
     validation_share=0.25,
 )
+OPTIONS = fitted()
 # The demonstration differs from its rivals by one character.
 PLANTED = [PreferenceRow(f"question {i}", "answer a", ("answer b", "answer c"), ()) for i in range(16)]
 # Of 13 rows 10 train, so that the last batch of an epoch is smaller; lengths differ, so padding does too. Three rivals
@@ -38,7 +38,7 @@ UNEVEN = [
     PreferenceRow(f"question {i} " + "x" * i, "answer a" + "y" * (i % 5), ("answer b", "answer c", "a"), ("no",))
     for i in range(13)
 ]
-ROUNDS = replace(FIT, rounds=2, draws=2, epochs=2)
+ROUNDS = fitted(rounds=2, draws=2, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +50,15 @@ def base() -> PreTrainedModel:
 def whole(base: PreTrainedModel) -> tuple[PeftModel, RewardTraining]:
     """Training that was never stopped: 2 rounds of 2 epochs of 3 steps."""
     model = adapter(base)
-    return model, train(model, UNEVEN, fit=ROUNDS)
+    return model, train(model, UNEVEN, options=ROUNDS)
 
 
 def resumed(base: PreTrainedModel, kept: Kept) -> tuple[PeftModel, RewardTraining]:
     """Training that was stopped, and started again with nothing but what was kept."""
     with pytest.raises(KilledError):
-        train(adapter(base), UNEVEN, fit=ROUNDS, checkpoints=kept)
+        train(adapter(base), UNEVEN, options=ROUNDS, checkpoints=kept)
     model = adapter(base)
-    return model, train(model, UNEVEN, fit=ROUNDS, checkpoints=kept)
+    return model, train(model, UNEVEN, options=ROUNDS, checkpoints=kept)
 
 
 def adapter(base: PreTrainedModel, seed: int = 0, rank: int = 4) -> PeftModel:
@@ -76,13 +76,13 @@ def train(
     model: PeftModel,
     rows: list[PreferenceRow],
     *,
-    fit: RewardFit = FIT,
+    options: RewardOptions = OPTIONS,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> RewardTraining:
     return train_reward_model(
         scored(model),
         rows,
-        fit,
+        options,
         generator=torch.Generator().manual_seed(7),
         report=lambda loss: None,
         checkpoints=checkpoints,
@@ -107,12 +107,12 @@ def poison(model: PeftModel) -> None:
 
 @pytest.mark.parametrize("name", ["ml_irl", "pairwise", "minimax"])
 def test_planted_preference_is_learnt(base: PreTrainedModel, name: str) -> None:
-    found = train(adapter(base), PLANTED, fit=replace(FIT, objective=Objective(name, beta=1.0, minimax_penalty=0.1)))
+    found = train(adapter(base), PLANTED, options=fitted(objective=name))
     assert [gap > 0 for gap in found.gaps] == [True] * 8  # 4 validation rows with 2 rivals each
 
 
 def test_first_loss_is_that_of_equal_rewards(base: PreTrainedModel) -> None:
-    assert train(adapter(base), PLANTED, fit=replace(FIT, epochs=1)).losses[0] == pytest.approx(
+    assert train(adapter(base), PLANTED, options=fitted(epochs=1)).losses[0] == pytest.approx(
         torch.tensor(3.0).log().item()
     )
 
@@ -123,9 +123,7 @@ def test_loss_falls(base: PreTrainedModel) -> None:
 
 
 def test_every_step_is_reported(base: PreTrainedModel) -> None:
-    assert (
-        len(train(adapter(base), PLANTED, fit=replace(FIT, epochs=2)).losses) == 2 * 3
-    )  # 12 training rows, 4 per step
+    assert len(train(adapter(base), PLANTED, options=fitted(epochs=2)).losses) == 2 * 3  # 12 training rows, 4 per step
 
 
 def test_learning_curve_has_a_point_per_epoch_of_every_round(whole: tuple[PeftModel, RewardTraining]) -> None:
@@ -146,7 +144,7 @@ def test_kept_weights_are_those_of_the_best_epoch(
     again = adapter(base)
     kept = Kept(best.step)
     with pytest.raises(KilledError):
-        train(again, UNEVEN, fit=ROUNDS, checkpoints=kept)
+        train(again, UNEVEN, options=ROUNDS, checkpoints=kept)
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(again).items())
 
 
@@ -162,17 +160,17 @@ def test_epoch_is_better_by_accuracy_and_then_by_loss() -> None:
 
 def test_round_without_progress_ends_early_and_the_next_begins(base: PreTrainedModel) -> None:
     # A learning rate of nothing: the first epoch is the best, the second brings nothing.
-    fit = replace(FIT, learning_rate=1e-12, rounds=2, epochs=5, patience=2)
-    curve = train(adapter(base), PLANTED, fit=fit).curve
+    options = fitted(learning_rate=1e-12, rounds=2, epochs=5, patience=2)
+    curve = train(adapter(base), PLANTED, options=options).curve
     assert [point.round for point in curve] in ([0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1])
 
 
 def test_later_round_takes_the_completions_that_the_reward_prefers(base: PreTrainedModel) -> None:
     """Of three rivals one looks like the demonstration; it alone should be left in the second round."""
     rows = [PreferenceRow(f"question {i}", "answer a", ("zzzzzzzz", "answer a", "qqqqqqqq"), ()) for i in range(16)]
-    fit = replace(FIT, objective=replace(ML_IRL, beta=0.05), rounds=2, draws=4, epochs=6)
+    options = fitted(beta=0.05, rounds=2, draws=4, epochs=6)
     kept = Kept(None, every=1)
-    train(adapter(base), rows, fit=fit, checkpoints=kept)
+    train(adapter(base), rows, options=options, checkpoints=kept)
     assert kept.data is not None
     picks = Snapshot.from_bytes(kept.data).state["picks"]
     assert {pick for row in picks for pick in row} == {1}
@@ -180,7 +178,7 @@ def test_later_round_takes_the_completions_that_the_reward_prefers(base: PreTrai
 
 def test_first_round_takes_the_first_completions_drawn(base: PreTrainedModel) -> None:
     kept = Kept(None, every=1)
-    train(adapter(base), UNEVEN, fit=replace(FIT, draws=2, epochs=1), checkpoints=kept)
+    train(adapter(base), UNEVEN, options=fitted(draws=2, epochs=1), checkpoints=kept)
     assert kept.data is not None
     state = Snapshot.from_bytes(kept.data).state
     assert state["picks"] == [[0, 1]] * 13 and state["log_weights"] == [[0.0, 0.0]] * 13
@@ -202,7 +200,7 @@ def test_models_trained_together_are_those_trained_alone(base: PreTrainedModel, 
 
     def fit(backbone: RewardBackbone, rows: list[PreferenceRow], **options: object) -> RewardTraining:
         return train_reward_model(
-            backbone, rows, replace(FIT, epochs=2), generator=torch.Generator().manual_seed(7), report=print, **options
+            backbone, rows, fitted(epochs=2), generator=torch.Generator().manual_seed(7), report=print, **options
         )
 
     rows = {"insult": UNEVEN, "physical_harm": UNEVEN[::-1]}
@@ -220,7 +218,7 @@ def test_models_trained_together_are_those_trained_alone(base: PreTrainedModel, 
 
 def test_two_threads_give_the_same_bits_as_one_after_the_other(base: PreTrainedModel) -> None:
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        train(models[seed], PLANTED, fit=replace(FIT, epochs=3))
+        train(models[seed], PLANTED, options=fitted(epochs=3))
         return weights(models[seed])
 
     models = {seed: adapter(base, seed) for seed in (1, 2)}
@@ -234,7 +232,7 @@ def test_two_threads_give_the_same_bits_as_one_after_the_other(base: PreTrainedM
 
 def test_frozen_weights_stay_as_they_were(base: PreTrainedModel) -> None:
     before = {name: value.clone() for name, value in base.state_dict().items()}
-    train(adapter(base), PLANTED, fit=replace(FIT, epochs=2))
+    train(adapter(base), PLANTED, options=fitted(epochs=2))
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
 
 
@@ -268,7 +266,7 @@ def test_weights_kept_at_a_failure_are_those_before_it(base: PreTrainedModel) ->
     backbone.rewards = lambda rows: plain(rows) * (float("inf") if next(calls) == 2 else 1.0)
     with pytest.raises(DivergenceError, match="at step 2 "):
         train_reward_model(
-            backbone, PLANTED, FIT, generator=torch.Generator().manual_seed(7), report=print, checkpoints=kept
+            backbone, PLANTED, OPTIONS, generator=torch.Generator().manual_seed(7), report=print, checkpoints=kept
         )
     again = adapter(base)
     train(again, PLANTED, checkpoints=kept)
