@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -188,7 +188,7 @@ def _csv_header(stream: BufferedIOBase) -> tuple[list[str], Any]:
     fields = {mark: _trimmed(next(csv.reader([line], delimiter=mark), [])) for mark in _SEPARATORS}
     separator = next((mark for mark in _SEPARATORS if "prompt" in fields[mark]), _SEPARATORS[0])
     # Bytes that are not UTF-8 become surrogates, so that they spoil their row, not the file.
-    text = TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    text = TextIOWrapper(cast(Any, stream), encoding="utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=separator, strict=True)
     return _trimmed(next(reader, [])), reader
 
