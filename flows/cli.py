@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dr_irl.errors import DrIrlError, InterruptedRunError
+from dr_irl.errors import DrIrlError, InterruptedRunError, StoreError
 from flows.commands.doctor import app as doctor_app
 from flows.commands.measuring import app as measuring_app
 from flows.commands.options import Assignments, Debug, Profile, StoreOption
@@ -86,11 +86,15 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Align a model: run the whole DAG, from the sources to the report, or a part of it."""
+    from dr_irl.artifacts.address import parse_address, parse_path
     from dr_irl.profile import load_settings, parse_overrides
     from flows.commands.preview import preview
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)
+    parse_address(store, "store", StoreError)  # told at once, and before it is shown
+    if output is not None:
+        parse_path(output, "--output")
     typer.echo(preview(settings, store), err=not dry_run)  # at once: the imports below take seconds
     if dry_run:
         return

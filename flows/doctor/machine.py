@@ -11,6 +11,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from dr_irl.artifacts.address import is_on_s3
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.config import Settings
 from dr_irl.errors import ModelError, StoreError
@@ -52,10 +53,8 @@ def examine_machine(settings: Settings, store: str) -> Iterator[Check]:
     yield check_accelerator(settings.models.device)
     for name, folder in {"cache": cache_folder(), "temporary files": Path(tempfile.gettempdir())}.items():
         yield check_disk(name, folder)
-    if store.startswith("s3://"):
+    if is_on_s3(store):
         yield check_credentials()
-    else:
-        yield check_disk("store", Path(store))
     yield check_store(store)
     models = settings.models
     yield check_model("policy", models.policy, models.policy_revision)
