@@ -22,7 +22,8 @@ from dr_irl.errors import StoreError, StoreUnreachableError, without_secrets
 
 _FAILURES = (OSError, BotoCoreError, ClientError)
 _CONNECTION = (ConnectionError, builtins.ConnectionError, HTTPClientError, TimeoutError)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of the last: a limit on the size of files."""
 
 _ENDPOINT = "write endpoint_url in ~/.aws/config with its scheme, for example http://localhost:9000"
 _RENEW = "the credentials have expired; renew them (with AWS SSO: aws sso login) and run again"
