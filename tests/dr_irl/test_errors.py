@@ -16,4 +16,6 @@ def test_a_failure_that_is_nobodys_mistake_ends_with_status_1(kind: type[errors.
 
 
 def test_no_error_of_ours_repeats_a_password() -> None:
-    assert str(errors.DrIrlError("cannot reach http://user:secret@proxy:3128/")) == "cannot reach http://***@proxy:3128/"
+    assert (
+        str(errors.DrIrlError("cannot reach http://user:secret@proxy:3128/")) == "cannot reach http://***@proxy:3128/"
+    )

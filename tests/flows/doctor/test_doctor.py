@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from dr_irl.profile import load_settings
 from flows.commands.doctor import app
-from flows.commands.surroundings import scratch_folder
 from flows.doctor import machine, server
+from flows.surroundings import scratch_folder
 
 
 @pytest.fixture(scope="module")

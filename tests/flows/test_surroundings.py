@@ -12,16 +12,16 @@ from threading import Thread
 import pytest
 
 from dr_irl.errors import UserError
-from flows.commands.surroundings import can_be_written, settle_surroundings, spare_loopback
 from flows.lasting import require_lasting
 from flows.prefect_server import require_server
+from flows.surroundings import can_be_written, settle_surroundings, spare_loopback
 
 DEAD = "http://127.0.0.1:9"
 
 
 def dr_irl(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with this environment and no other."""
-    given = {"PATH": "", "COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[3]), "HOME": str(folder)}
+    given = {"PATH": "", "COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder)}
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, env=given | environment)
 
@@ -80,12 +80,12 @@ def test_a_folder_that_is_not_there_yet_can_be_written_where_its_parent_can(tmp_
 
 
 def test_a_user_of_no_name_with_no_home_gets_folders(tmp_path: Path) -> None:
-    code = "import os; os.setuid(54321); from flows.commands.surroundings import settle_surroundings as s; print(*s())"
+    code = "import os; os.setuid(54321); from flows.surroundings import settle_surroundings as s; print(*s())"
     if os.getuid():
         pytest.skip("only root can become another user")
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
     tmp_path.chmod(0o777)
-    preloaded = "import flows.commands.surroundings; " + code  # this checkout may be closed to other users
+    preloaded = "import flows.surroundings; " + code  # this checkout may be closed to other users
     run = subprocess.run([sys.executable, "-c", preloaded], capture_output=True, text=True, env=environment)
     assert (run.returncode, "there is no home folder: what is kept there lies in" in run.stdout) == (0, True), (
         run.stderr
