@@ -1,12 +1,28 @@
 """What can go wrong for reasons a user can mend. Anything else is a defect and shows a traceback."""
 
+import re
 import signal
+
+_USER_AND_PASSWORD = re.compile(r"(?i)((?:\b[a-z][a-z0-9+.-]*://|\bs3[an]?:/*))(?:[^\s/'\"@]*:[^\s'\"]*|[^\s/'\"@]+)@")
+_SIGNED_QUERY = re.compile(r"(://[^\s?'\"]*\?)[^\s'\"]*=[^\s'\"]*")
+
+
+def without_secrets(text: str) -> str:
+    """Cut user, password and query out of every address in a text: whoever reads a message need not know them.
+
+    A secret key may hold slashes, so all before the last `@` of an address goes, rather too much than too little.
+    """
+    return _SIGNED_QUERY.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1***@", text))
 
 
 class DrIrlError(Exception):
-    """Raised when a run cannot go on; the message says what, where, what is allowed and what to do."""
+    """Raised when a run cannot go on; the message says what, where, what is allowed and what to do, and no secret."""
 
     exit_status = 1
+
+    def __init__(self, *args: object) -> None:
+        """Take the message, and cut secrets from it: what it quotes may have been typed with a password in it."""
+        super().__init__(*(without_secrets(each) if isinstance(each, str) else each for each in args))
 
 
 class UserError(DrIrlError):

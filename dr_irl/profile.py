@@ -1,5 +1,6 @@
 """Reads settings: a profile, shipped or a YAML file, with dotted overrides on top."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -7,6 +8,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import ValidationError
 
+from dr_irl.artifacts.address import require_no_secret
 from dr_irl.config import Settings
 from dr_irl.errors import SettingsError
 from dr_irl.setting_errors import explain
@@ -32,10 +34,21 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     values["profile"] = Path(profile).stem
     for name, value in (overrides or {}).items():
         _assign(values, name, _parse(value, f"setting {name}") if isinstance(value, str) else value)
+    for name, text in _texts(values):  # before anything shows or keeps them
+        require_no_secret(text, f"setting {name}", SettingsError)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("\n".join(explain(error, Settings))) from None
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Give every text among settings, with the dotted name of its setting."""
+    if isinstance(value, str):
+        yield name, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for part, below in parts:
+        yield from _texts(below, f"{name}.{part}" if name else str(part))
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from dr_irl.records import Answer
 from dr_irl.results.statistics import paired_difference
 from dr_irl.results.summaries import ModelSummary
 from flows.declaring import FLOW
+from flows.lasting import open_lasting
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
 from tasks.contents import ALIGNED, ANSWERS, read_summary
 from tasks.dag import build_dag, select
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
-from tasks.orchestration.opening import open_store
 from tasks.stages import EVALUATION
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def ablate(
     Returns:
         The table that stands on the page of the run: a row per arm.
     """
-    opened, chosen = open_store(store), arms or dict(ARMS)
+    opened, chosen = open_lasting(store), arms or dict(ARMS)
     # Every arm is checked before the first is run, which may take hours.
     plans = {
         (arm, seed): load_settings(profile, {**(overrides or {}), **changes, "seed": seed})

@@ -1,9 +1,9 @@
 """Finds the adapter that `evaluate` is to measure, or says at once that there is none; it imports nothing heavy."""
 
 import re
-from pathlib import Path
 
 from dr_irl.artifacts import Store
+from dr_irl.artifacts.address import S3Address, parse_address
 from dr_irl.errors import ModelError
 from dr_irl.language.resolve import model_identity
 from dr_irl.promotion.published import is_version
@@ -25,12 +25,13 @@ def find_adapter(model: str, store: str) -> str:
         UserError: the registry has the model, but no champion or no such version of it.
         ModelError: nothing of that name can be found, or the folder holds no adapter.
     """
+    parse_address(model, "model", ModelError)
     opened = Store(store, read_only=True)
     if adapter := Registry(opened).adapter_uri(model):
         return adapter
-    if model.startswith("s3://"):  # looked at when it is read: nothing of it is here
-        return model
-    folder = Path(model).expanduser()
+    folder = parse_address(model, "model", ModelError)
+    if isinstance(folder, S3Address):  # looked at when it is read: nothing of it is here
+        return folder.uri
     if folder.is_dir():
         if absent := [file for file in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]:
             raise ModelError(f"folder {model!r} holds no {' and no '.join(absent)}; name an adapter as PEFT saves it")

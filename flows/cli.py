@@ -19,16 +19,16 @@ dr-irl doctor
 dr-irl worker
 """
 
-import errno
 import signal
 import sys
+import traceback
 from threading import Event
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Annotated, Literal
 
 import typer
 
-from dr_irl.errors import DrIrlError, InterruptedRunError
+from dr_irl.errors import DrIrlError, InterruptedRunError, StoreError, UserError, without_secrets
 from flows.commands.doctor import app as doctor_app
 from flows.commands.measuring import app as measuring_app
 from flows.commands.options import Assignments, Debug, Profile, StoreOption
@@ -37,6 +37,8 @@ from flows.commands.registry import app as registry_app
 from flows.commands.report import app as report_app
 from flows.commands.store import app as store_app
 from flows.commands.worker import app as worker_app
+from flows.prefect_server import require_server
+from flows.surroundings import can_be_written, settle_surroundings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=(__doc__ or "").split("\n")[0]
@@ -86,15 +88,20 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Align a model: run the whole DAG, from the sources to the report, or a part of it."""
+    from dr_irl.artifacts.address import parse_address, parse_path
     from dr_irl.profile import load_settings, parse_overrides
     from flows.commands.preview import preview
 
     overrides = parse_overrides(assignments or [])
     settings = load_settings(profile, overrides)
+    parse_address(store, "store", StoreError)  # told at once, and before it is shown
+    if output is not None and not can_be_written(parse_path(output, "--output")):
+        raise UserError(f"--output {output!r} cannot be written; name another folder")
     typer.echo(preview(settings, store), err=not dry_run)  # at once: the imports below take seconds
     if dry_run:
         return
     quieten(debug)
+    require_server()  # people look there for the run even if it finds everything
     from flows.commands.launch import launch
 
     part = {"from_stage": from_stage, "refresh": refresh, "only": only}
@@ -203,7 +210,11 @@ def main() -> None:
     """Run the command; errors of the user's end with status 2, others of ours with 1, neither with a traceback."""
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, _stop)
+    if debug:
+        sys.excepthook = _show_without_secrets
     try:
+        for sentence in settle_surroundings():
+            typer.echo(f"dr-irl: {sentence}", err=True)
         app(standalone_mode=True)
     except BaseException as error:
         status = _say_why(error, debug)
@@ -221,10 +232,17 @@ def _say_why(error: BaseException, debug: bool) -> int | None:
     if isinstance(error, DrIrlError) and (not debug or isinstance(error, InterruptedRunError)):
         typer.echo(f"dr-irl: {error}", err=True)
         return error.exit_status
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not debug:
+    from dr_irl.artifacts.explain import is_full_disk  # a quarter of a second of imports
+
+    if isinstance(error, OSError) and is_full_disk(error) and not debug:
         typer.echo(f"dr-irl: the disk is full ({error}); free space and run the same command again", err=True)
         return 2
     return None
+
+
+def _show_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does; what libraries say in it may hold the password of an endpoint or a proxy."""
+    typer.echo(without_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from dr_irl.artifacts import ArtifactRef
 from dr_irl.profile import Shipped, load_settings
 from flows.adapters import find_adapter
 from flows.declaring import FLOW
+from flows.lasting import require_lasting
 from flows.pipeline import align
 from flows.runners.running import Runner, running_on
 from tasks.contents import CHAMPION, UNALIGNED
@@ -43,6 +44,7 @@ def evaluate_model(
     Returns:
         The artifacts, `evaluation/champion` among them.
     """
+    require_lasting(store)
     adapter = find_adapter(model, store)
     opened = open_store(store)
     settings = load_settings(profile, {**(overrides or {}), "models.champion": adapter})

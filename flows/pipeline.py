@@ -1,17 +1,18 @@
 """The DAG as a Prefect flow: every node a task, in the order that `dag.py` lays out."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.address import parse_path
 from dr_irl.config import Settings
 from dr_irl.errors import CorruptArtifactError
 from dr_irl.profile import Shipped, load_settings
 from flows.declaring import FLOW
+from flows.lasting import open_lasting
 from flows.plan import plan_run
 from flows.promotion import against_champion, promote_run
 from flows.record import RunRecord, finish_run
@@ -22,7 +23,6 @@ from tasks.orchestration.caching import ArtifactKey, import_maker, stage_task
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stop_if_requested, stopping_on_signals
 from tasks.orchestration.machine import spare_what_stays
-from tasks.orchestration.opening import open_store
 from tasks.orchestration.pages import show_run, show_stage
 from tasks.orchestration.results import result_storage
 
@@ -62,7 +62,7 @@ def dr_irl_pipeline(
     Returns:
         The run's record; with `only`, the artifacts that were asked for and what they need.
     """
-    opened = open_store(store)
+    opened = open_lasting(store, output)
     settings = load_settings(profile, overrides)
     if promote:
         settings = against_champion(settings, opened, promote)
@@ -104,7 +104,7 @@ def align(
         artifacts = _run(dag, Selection(chosen.nodes), settings, store)
     if "report" not in artifacts:  # it reads everything: a run that has it is whole
         return artifacts
-    record = finish_run(store, settings, artifacts, Path(output) if output else None)
+    record = finish_run(store, settings, artifacts, parse_path(output, "output") if output else None)
     show_run(record.run_id, record.artifacts["report"], store)
     if promote:
         promote_run(record, store, promote)

@@ -21,6 +21,7 @@ from dr_irl.errors import SettingsError
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
 from flows.declaring import FLOW
+from flows.lasting import open_lasting
 from flows.pipeline import align
 from flows.promotion import against_champion
 from flows.record import RunRecord, run_ids
@@ -29,7 +30,6 @@ from tasks.contents import EXAMPLES
 from tasks.dag import build_dag, select
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stopping_on_signals
-from tasks.orchestration.opening import open_store
 
 
 @flow(name="retrain", **FLOW)
@@ -60,7 +60,7 @@ def retrain_pipeline(
     Returns:
         The run's record; where nothing was to be done, the state Completed with the reason.
     """
-    opened = open_store(store)
+    opened = open_lasting(store, output)
     settings = _starting_from(start, load_settings(profile, overrides), opened, promote)
     left = _claim(opened, settings.sources)
     own = settings.sources.files

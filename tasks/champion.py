@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from dr_irl.artifacts.address import is_on_s3
 from dr_irl.errors import ModelError
 from dr_irl.language.resolve import download_tree, resolve_model
 from tasks.contents import ADAPTER
@@ -18,7 +19,7 @@ def champion(folder: Path, job: Job) -> None:
         ModelError: there is no adapter in the layout of PEFT where the settings name one.
     """
     name = str(job.settings.models.champion)
-    if name.startswith("s3://"):
+    if is_on_s3(name):
         download_tree(name, folder / ADAPTER)
     else:
         shutil.copytree(resolve_model(name), folder / ADAPTER)

@@ -101,4 +101,5 @@ def _make(node: Node, identity: Identity, settings: Settings, inputs: Inputs, pr
             job = Job(settings, inputs, node.variant, progress, store.checkpoint(ref))
             with store.build(identity) as folder:
                 import_entry(stage.make)(folder, job)
+                stage.require_unchanged(identity, settings, node.variant)
             job.unfinished.delete()

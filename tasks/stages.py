@@ -20,7 +20,7 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, harm_category
 from dr_irl.config import Settings
 from dr_irl.demonstrations.sources import source_identity
-from dr_irl.errors import SettingsError
+from dr_irl.errors import SettingsError, UserError
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.evaluation.suites import SUITES, own_prompts, suites
 from dr_irl.language.resolve import model_identity
@@ -71,6 +71,19 @@ class Stage:
         fingerprints = {name: ref.fingerprint for name, ref in inputs.items()}
         source = self._source(self.named(settings))
         return Identity(stage, fingerprint_of(stage, reads, fingerprints, source), reads, fingerprints, source)
+
+    def require_unchanged(self, identity: Identity, settings: Settings, variant: str) -> None:
+        """Check that what an artifact was made from, outside the store, is what its fingerprint says.
+
+        Raises:
+            UserError: a model or a file was replaced while the artifact was built.
+        """
+        now = self.reads(settings, variant)
+        if changed := [name for name, before in identity.settings.items() if now.get(name) != before]:
+            raise UserError(
+                f"{identity.stage} was not kept: {' and '.join(changed)} that it was made from were replaced while it "
+                "was built; run again when nobody writes there"
+            )
 
     def _source(self, entries: Sequence[str]) -> Mapping[str, str]:
         try:

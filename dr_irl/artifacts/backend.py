@@ -24,6 +24,27 @@ class FileDigest(NamedTuple):
     sha256: str
 
 
+class Stamp(NamedTuple):
+    """What a server says of an object's contents: other contents have another."""
+
+    size: int
+    """Bytes."""
+    etag: str
+    """The MD5 of the contents, if the object was put in one part; else a name for them."""
+
+
+class Received(NamedTuple):
+    """What arrived of an object."""
+
+    stamp: Stamp
+    """As the server said it with the contents."""
+    size: int
+    """Bytes."""
+    sha256: str
+    md5: str | None
+    """None where the ETag could not be one."""
+
+
 @runtime_checkable
 class Backend(Protocol):
     """Files under keys. Every failure is a StoreError; what is absent is a FileNotFoundError on reading."""

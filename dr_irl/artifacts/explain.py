@@ -2,7 +2,6 @@
 
 import builtins
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,12 +17,15 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from dr_irl.errors import StoreError, StoreUnreachableError
+from dr_irl.artifacts.address import is_on_s3
+from dr_irl.errors import StoreError, StoreUnreachableError, without_secrets
 
 _FAILURES = (OSError, BotoCoreError, ClientError)
 _CONNECTION = (ConnectionError, builtins.ConnectionError, HTTPClientError, TimeoutError)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of the last: a limit on the size of files."""
 
+_ENDPOINT = "write endpoint_url in ~/.aws/config with its scheme, for example http://localhost:9000"
 _RENEW = "the credentials have expired; renew them (with AWS SSO: aws sso login) and run again"
 _DENIED = (
     "access is denied; grant the credentials s3:ListBucket on the bucket and s3:GetObject, s3:PutObject and "
@@ -58,25 +60,31 @@ _REASONS = {
 
 
 @contextmanager
-def explained(action: str, uri: str) -> Iterator[None]:
+def explained(action: str, uri: str, called: str = "store") -> Iterator[None]:
     """Tell failures of the block as a StoreError; what is not there to be read stays a FileNotFoundError.
 
     Args:
         action: what the block does: `open`, `read`, `list` or `write`.
-        uri: the store it does that to.
+        uri: the place it does that to.
+        called: what the place is, in the sentence.
 
     Raises:
         StoreError: the block failed for a reason outside this program.
     """
     try:
         yield
+    except ValueError as error:
+        # botocore, of an endpoint that a profile of ~/.aws/config names; the environment's is looked at before.
+        if not str(error).startswith("Invalid endpoint"):
+            raise
+        raise StoreError(f"cannot {action} the {called} {uri!r}: {str(error).lower()}; {_ENDPOINT}") from error
     except _FAILURES as error:
         code = error_code(error)
         absent = isinstance(error, FileNotFoundError) and code != "NoSuchBucket"
         if absent and (action in ("read", "list") or code == "NoSuchKey"):
             raise
         kind = StoreUnreachableError if _may_pass(error) else StoreError
-        raise kind(f"cannot {action} the store {without_password(uri)!r}: {_reason(error, uri)}") from error
+        raise kind(f"cannot {action} the {called} {uri!r}: {_reason(error, uri)}") from error
 
 
 def error_code(error: BaseException) -> str | None:
@@ -94,11 +102,6 @@ def is_full_disk(error: BaseException) -> bool:
     return getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
 
 
-def without_password(text: str) -> str:
-    """Hide the user and password of any URL in a text: an endpoint may carry them."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
-
-
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, _CONNECTION) or _REASONS.get(error_code(error) or "") is _OVERLOADED
 
@@ -107,7 +110,7 @@ def _reason(error: BaseException, uri: str) -> str:
     code = error_code(error)
     if code is not None and code in _REASONS:
         return f"{_REASONS[code]} ({code})" if code != "NoSuchBucket" else _REASONS[code]
-    said = without_password(str(error)).rstrip(".")
+    said = without_secrets(str(error)).rstrip(".")
     if is_full_disk(error):
         return f"{said}: no space is left; free some"
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
@@ -116,6 +119,6 @@ def _reason(error: BaseException, uri: str) -> str:
         return f"{_RENEW} ({said})"
     if isinstance(error, _CONNECTION):
         return f"{said}; check that the endpoint is up and that AWS_ENDPOINT_URL names it"
-    if uri.startswith("s3://"):
+    if is_on_s3(uri):
         return f"{said}; check the bucket and prefix, endpoint and credentials (AWS_* variables)"
     return f"{said}; check the path, free space and permissions"

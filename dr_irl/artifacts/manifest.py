@@ -56,6 +56,16 @@ class Manifest(BaseModel):
     wall_seconds: float
 
 
+def require_known_version(seen: Any, newest: int, what: str) -> None:
+    """Check a version before anything else that was written: what another dr-irl wrote is whole, and left as it is.
+
+    Raises:
+        StoreError: it is none from 1 to `newest`.
+    """
+    if type(seen) is not int or not 1 <= seen <= newest:
+        raise StoreError(f"{what} version {seen}, and this dr-irl reads up to {newest}; upgrade dr-irl")
+
+
 def parse_manifest(text: str | bytes, uri: str) -> Manifest:
     """Parse the manifest of the artifact at `uri`.
 
@@ -66,10 +76,7 @@ def parse_manifest(text: str | bytes, uri: str) -> Manifest:
     try:
         seen = json.loads(text)["schema_version"]
         # Before the fields: a newer version may well have others.
-        if int(seen) > SCHEMA_VERSION:
-            raise StoreError(
-                f"{uri}: manifest version {seen}, and this dr-irl reads up to {SCHEMA_VERSION}; upgrade dr-irl"
-            )
+        require_known_version(seen, SCHEMA_VERSION, f"{uri}: manifest")
         manifest = Manifest.model_validate_json(text)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptArtifactError(f"{uri}: its {MANIFEST_NAME} does not parse") from error

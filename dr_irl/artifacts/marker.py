@@ -1,9 +1,10 @@
 """Opening a store: whether a place is one, may become one, or belongs to something else."""
 
 import json
-from pathlib import Path
 
+from dr_irl.artifacts.address import S3Address, is_on_s3, parse_address
 from dr_irl.artifacts.backend import Backend
+from dr_irl.artifacts.explain import explained
 from dr_irl.artifacts.folder import FolderBackend
 from dr_irl.artifacts.keys import MARKER, TOP_LEVEL, is_temporary
 from dr_irl.errors import StoreError
@@ -23,17 +24,17 @@ def open_backend(uri: str, *, read_only: bool) -> Backend:
         StoreError: it is no such place, cannot be reached or written, is in use by something else or is of a newer
             format.
     """
-    if "://" not in uri:
-        folder = FolderBackend(Path(uri).expanduser().resolve())
+    place = parse_address(uri, "store", StoreError)
+    if not isinstance(place, S3Address):
+        with explained("open", str(place)):
+            folder = FolderBackend(place.resolve())
         _claim(folder, read_only=read_only)
         return folder
-    if not uri.startswith("s3://"):
-        raise StoreError(f"store {uri!r}: only a folder or s3://bucket/prefix is allowed")
     from dr_irl.artifacts.s3 import S3Backend  # its libraries take a quarter of a second to import
 
-    quick = S3Backend(uri.rstrip("/"), opening=True)
+    quick = S3Backend(place, opening=True)
     _claim(quick, read_only=read_only)
-    patient = S3Backend(quick.uri)
+    patient = S3Backend(place)
     patient.conditional = quick.conditional
     return patient
 
@@ -55,7 +56,7 @@ def _require_unused(backend: Backend) -> None:
     # A temporary name is the marker itself, which another run is writing, or was when it was killed.
     foreign = [name for name in backend.names() if name not in _NOT_IN_USE and not is_temporary(name)]
     if foreign:
-        kind = "prefix" if backend.uri.startswith("s3://") else "folder"
+        kind = "prefix" if is_on_s3(backend.uri) else "folder"
         raise StoreError(
             f"cannot open the store {backend.uri!r}: the {kind} is in use by something else: it has no {MARKER} and "
             f"holds {foreign[0]!r}; name an empty or new {kind}, for example {backend.uri + '/store'!r}"

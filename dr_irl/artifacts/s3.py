@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,21 @@ import aiohttp
 from botocore.exceptions import FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
-from fsspec.core import url_to_fs
 from fsspec.exceptions import FSTimeoutError
 
-from dr_irl.artifacts.backend import FileDigest, FileStat
+from dr_irl.artifacts.address import S3Address
+from dr_irl.artifacts.backend import FileDigest, FileStat, Received, Stamp
 from dr_irl.artifacts.explain import error_code, explained
 from dr_irl.artifacts.keys import MANIFEST_NAME, STAGING
 from dr_irl.artifacts.manifest import FileEntry
 from dr_irl.artifacts.publish import publish_objects
 from dr_irl.artifacts.retry import ATTEMPTS, pauses
+from dr_irl.artifacts.s3_options import OPENING_ATTEMPTS, RUNNING_ATTEMPTS, s3_options
 from dr_irl.artifacts.transfer import download
+from dr_irl.errors import without_secrets
 
 logger = logging.getLogger(__name__)
 
-# A wrong endpoint is told within seconds; a run under way sits out an outage of about half a minute.
-OPENING_ATTEMPTS = 2
-RUNNING_ATTEMPTS = 7
 OPENING_SECONDS = 10
 PART_BYTES = 50 * 2**20
 """A file of twice this size and more is uploaded in parts, each repeated by itself."""
@@ -53,20 +52,26 @@ _AT_ONCE = 16
 class S3Backend:
     """Objects below a prefix; see `Backend`."""
 
-    def __init__(self, uri: str, *, opening: bool = False) -> None:
+    def __init__(self, address: S3Address, *, opening: bool = False, called: str = "store") -> None:
         """Name the prefix; nothing is asked of the server yet.
 
         Args:
-            uri: `s3://bucket/prefix`.
+            address: of the prefix.
             opening: give up within seconds instead of sitting out an outage.
+            called: what it is, for the sentences of errors.
         """
-        self.uri = uri
+        self.uri = uri = address.uri
+        self._called = called
         self.conditional: bool | None = None
         """Whether the server refuses to create an object that exists; None until `probe`."""
         self._deadline = OPENING_SECONDS if opening else None
-        with explained("open", uri):
-            self._fs: Any
-            self._fs, self._root = url_to_fs(uri, **s3_options(OPENING_ATTEMPTS if opening else RUNNING_ATTEMPTS))
+        with explained("open", uri, called):
+            from s3fs import S3FileSystem
+
+            options = s3_options(OPENING_ATTEMPTS if opening else RUNNING_ATTEMPTS)
+            # Not by fsspec's own reading of addresses: what it takes for a pattern or a chain is a plain name here.
+            self._fs: Any = S3FileSystem(**options)
+            self._root = f"{address.bucket}/{address.key}".rstrip("/")
         self._fs.retries = 1  # botocore repeats requests already
 
     def read(self, key: str) -> bytes:
@@ -97,7 +102,20 @@ class S3Backend:
 
     def size(self, key: str) -> int | None:
         """Return the bytes of an object, or None if there is none."""
-        return self._run("read", self._size, self._path(key))
+        stamp = self.stamp(key)
+        return None if stamp is None else stamp.size
+
+    def stamp(self, key: str) -> Stamp | None:
+        """Return what the server says of an object's contents, or None if there is no such object."""
+        return self._run("read", self._stamp, self._path(key))
+
+    def stamps(self) -> Mapping[str, Stamp]:
+        """Return what the server says of every object below the root, by its key."""
+        return {key: _stamp(entry["Size"], entry) for key, entry in self._listed("")}
+
+    def receive(self, key: str, path: Path) -> Received:
+        """Copy an object to a local file, and return what arrived."""
+        return self._run("read", self._receive, self._path(key), path)
 
     def write(self, key: str, content: bytes) -> None:
         """Create or replace an object."""
@@ -129,19 +147,7 @@ class S3Backend:
 
     def files(self, prefix: str) -> Mapping[str, FileStat]:
         """Return every object below `prefix`, by its key."""
-        bucket, below = self._bucket_and_prefix(prefix)
-        _, root = self._bucket_and_prefix("")
-        found: dict[str, FileStat] = {}
-        more: dict[str, str] = {}
-        while True:
-            page = self._run("list", self._fs._call_s3, "list_objects_v2", Bucket=bucket, Prefix=below, **more)
-            for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):  # what consoles leave to show an empty folder
-                    key = entry["Key"].removeprefix(root)
-                    found[key] = FileStat(entry["Size"], entry["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        return {key: FileStat(e["Size"], e["LastModified"].timestamp()) for key, e in self._listed(prefix)}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, several at once."""
@@ -177,8 +183,22 @@ class S3Backend:
         if not self.conditional:
             logger.info("%s overwrites where it is asked not to; two runs may build one artifact twice", self.uri)
 
+    def _listed(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """Give the key and the server's entry of every object below `prefix`."""
+        bucket, below = self._bucket_and_prefix(prefix)
+        _, root = self._bucket_and_prefix("")
+        more: dict[str, str] = {}
+        while True:
+            page = self._run("list", self._fs._call_s3, "list_objects_v2", Bucket=bucket, Prefix=below, **more)
+            for entry in page.get("Contents", []):
+                if not entry["Key"].endswith("/"):  # what consoles leave to show an empty folder
+                    yield entry["Key"].removeprefix(root), entry
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
     def _run(self, action: str, method: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        with explained("open" if self._deadline else action, self.uri):
+        with explained("open" if self._deadline else action, self.uri, self._called):
             for pause in pauses():
                 try:
                     return sync(self._fs.loop, method, *args, timeout=self._deadline, **kwargs)
@@ -188,8 +208,10 @@ class S3Backend:
                     if not isinstance(error, _CUT_OFF) and error_code(error) not in _REPEAT_WHOLE:
                         raise
                     if pause is None:
-                        raise ConnectionError(f"the transfer broke off {ATTEMPTS} times, last with: {error}") from error
-                    logger.info("repeating a request to %s that broke off: %s", self.uri, error)
+                        raise ConnectionError(
+                            f"the transfer broke off {ATTEMPTS} times, last with: {without_secrets(str(error))}"
+                        ) from error
+                    logger.info("repeating a request to %s that broke off: %s", self.uri, without_secrets(str(error)))
                     time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -199,13 +221,28 @@ class S3Backend:
         async with answer["Body"] as body:
             return await body.read()
 
-    async def _size(self, path: str) -> int | None:
+    async def _receive(self, path: str, target: Path) -> Received:
+        bucket, key, _ = self._fs.split_path(path)
+        answer = await self._fs._call_s3("get_object", Bucket=bucket, Key=key)
+        size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        with target.open("wb") as file:
+            async with answer["Body"] as body:
+                while chunk := await body.read(_CHUNK_BYTES):
+                    size += file.write(chunk)
+                    sha256.update(chunk)
+                    md5.update(chunk)
+        # With a key of the server's user an ETag is no hash of the contents.
+        plain = answer.get("ServerSideEncryption") in (None, "AES256") and "SSECustomerAlgorithm" not in answer
+        stamp = _stamp(answer["ContentLength"], answer)
+        return Received(stamp, size, sha256.hexdigest(), md5.hexdigest() if plain else None)
+
+    async def _stamp(self, path: str) -> Stamp | None:
         bucket, key, _ = self._fs.split_path(path)
         try:
             answer = await self._fs._call_s3("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
             return None
-        return int(answer["ContentLength"])
+        return _stamp(answer["ContentLength"], answer)
 
     async def _get_if_there(self, path: str) -> bytes | None:
         try:
@@ -260,14 +297,5 @@ class S3Backend:
         return f"{self._root.rstrip('/')}/{key}"
 
 
-def s3_options(attempts: int) -> dict[str, Any]:
-    """Return how to open s3fs; credentials and the endpoint come from the environment."""
-    return {
-        "use_listings_cache": False,  # other processes write to the store too
-        "config_kwargs": {
-            # Some S3 servers answer ranged reads with the checksum of the whole object; ask only where required.
-            "response_checksum_validation": "when_required",
-            "request_checksum_calculation": "when_required",
-            "retries": {"total_max_attempts": attempts, "mode": "standard"},
-        },
-    }
+def _stamp(size: int, told: Mapping[str, Any]) -> Stamp:
+    return Stamp(size, str(told["ETag"]).removeprefix("W/").strip('"'))

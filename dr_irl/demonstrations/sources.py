@@ -8,12 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-from fsspec.core import url_to_fs
-
+from dr_irl.artifacts.address import S3Address, is_on_s3, parse_address
 from dr_irl.artifacts.keys import ACCEPTED
 from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.demonstrations.parse import Parsed, parse_examples
@@ -118,9 +115,9 @@ def newest_first(locations: Sequence[str]) -> list[str]:
 
 
 def _identity(location: str) -> str:
-    if location.startswith("s3://"):
-        details = _reach(location, "info")
-        return hashlib.sha256(json.dumps([str(details.get("ETag")), int(details["size"])]).encode()).hexdigest()
+    if is_on_s3(location):
+        stamp = _reach(location, "stamp")
+        return hashlib.sha256(json.dumps([stamp.etag, stamp.size]).encode()).hexdigest()
     if location == SEED:
         hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in _contents(location)]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
@@ -140,21 +137,19 @@ def _seed_files() -> list[Traversable]:
 
 
 def _reach(location: str, what: str) -> Any:
-    """Return the bytes of a file, or fsspec's details of it."""
-    if "://" in location and not location.startswith("s3://"):
-        raise DataError(f"source {location!r}: only local paths and s3:// are allowed; copy the file to one of these")
-    local = location if location.startswith("s3://") else str(Path(location).expanduser())
+    """Return the bytes of a file, or what the server says of an object."""
+    place = parse_address(location, "source", DataError)
     try:
-        fs, path = url_to_fs(local)
-        # Details may be cached from before the file was replaced.
-        fs.invalidate_cache()
-        return fs.cat_file(path) if what == "content" else fs.info(path)
+        if not isinstance(place, S3Address):
+            return place.read_bytes()
+        from dr_irl.artifacts.remote import look_at_object, read_object  # a quarter of a second of imports
+
+        return read_object(place, "source") if what == "content" else look_at_object(place, "source")
     except FileNotFoundError:
         raise DataError(
             f"source {location!r} does not exist; allowed are 'seed' and paths of local or s3:// files; check the path"
         ) from None
-    except (OSError, BotoCoreError, ClientError) as error:
+    except OSError as error:
         raise DataError(
-            f"source {location!r} cannot be read: {error}; allowed are readable files; check its permissions and, "
-            "for s3://, endpoint and credentials (AWS_* variables)"
+            f"source {location!r} cannot be read: {error}; allowed are readable files; check its permissions"
         ) from error

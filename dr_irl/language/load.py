@@ -180,7 +180,9 @@ def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu")
     folder = resolve_model(name, revision)
     _require_device(device)
     with _LOADING, _explained(name, folder):
-        return SentenceTransformer(str(folder), device=device, trust_remote_code=False)
+        return SentenceTransformer(
+            str(folder), device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
 
 
 def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, device: str, **kwargs: Any) -> Any:

@@ -9,16 +9,13 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-from fsspec.core import url_to_fs
-
-from dr_irl.artifacts.store import cache_folder
+from dr_irl.artifacts.address import S3Address, parse_address
+from dr_irl.artifacts.cache import cache_folder
 from dr_irl.errors import ModelError
+from dr_irl.language.fetched import fetch_model, fetch_tree, stamps_of
 from dr_irl.language.packages import package_folder
 
 logger = logging.getLogger(__name__)
@@ -42,13 +39,15 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
 
     Raises:
         ModelError: the name stands for nothing that can be reached.
+        StoreError: it stands for a place on S3 that cannot be read.
     """
     if name.startswith(BUNDLED_PREFIX):
         return _bundled(name.removeprefix(BUNDLED_PREFIX))
-    if name.startswith("s3://"):
-        return _downloaded(name)
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+    place = parse_address(name, "model", ModelError)
+    if isinstance(place, S3Address):
+        return fetch_model(place)
+    if place.is_dir():
+        return place
     return _from_hub(name, revision, _HUB_FILES)
 
 
@@ -56,26 +55,12 @@ def model_identity(name: str, revision: str | None = None) -> str:
     """Say which weights a name stands for, without loading them: part of every fingerprint."""
     if name.startswith(BUNDLED_PREFIX):
         return name
-    if name.startswith("s3://"):
-        with _reached(name):
-            fs, root = url_to_fs(name)
-            details: list[dict[str, Any]] = list(fs.find(root, detail=True).values())
-        return json.dumps(sorted([str(d["name"]), str(d.get("ETag")), int(d["size"])] for d in details))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return json.dumps(sorted([p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in folder.iterdir()))
+    place = parse_address(name, "model", ModelError)
+    if isinstance(place, S3Address):
+        return json.dumps([[file, stamp.etag, stamp.size] for file, stamp in stamps_of(place).items()])
+    if place.is_dir():
+        return json.dumps(sorted([p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in place.iterdir()))
     return f"{name}@{_hub_commit(name, revision)}"
-
-
-@contextmanager
-def _reached(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, BotoCoreError, ClientError) as error:
-        raise ModelError(
-            f"model {uri!r} cannot be read: {str(error).rstrip('.')}; check the bucket and prefix, endpoint and "
-            "credentials (AWS_* variables)"
-        ) from error
 
 
 def _bundled(name: str) -> Path:
@@ -114,26 +99,16 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def download_tree(uri: str, folder: Path) -> None:
-    """Copy everything under an `s3://` prefix into a folder.
+    """Copy the files of a model under an `s3://` prefix into a folder.
 
     Raises:
-        ModelError: it cannot be read, or there is nothing.
+        ModelError: there is nothing.
+        StoreError: it cannot be read.
     """
-    with _reached(uri):
-        fs, root = url_to_fs(uri)
-        if not fs.find(root):
-            raise ModelError(f"model {uri!r}: there is nothing under that prefix")
-        fs.get(f"{root.rstrip('/')}/", f"{folder}/", recursive=True)
-
-
-def _downloaded(uri: str) -> Path:
-    def fetch(folder: Path) -> None:
-        download_tree(uri, folder)
-        if not (folder / "config.json").exists():
-            raise ModelError(f"model {uri!r}: there is no config.json under that prefix")
-
-    identity = "".join(c if c.isalnum() else "-" for c in uri)
-    return _prepared(cache_folder() / "models" / identity, fetch)
+    place = parse_address(uri, "model", ModelError)
+    if not isinstance(place, S3Address):
+        raise ModelError(f"model {uri!r} is no place on S3; name s3://bucket/prefix")
+    fetch_tree(place, stamps_of(place), folder)
 
 
 def _prepared(folder: Path, make: Callable[[Path], None]) -> Path:

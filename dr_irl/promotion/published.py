@@ -1,6 +1,8 @@
 """What is written about published models: versions, moves of the champion, and the names of both."""
 
+import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
@@ -8,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dr_irl.artifacts.backend import Backend
 from dr_irl.artifacts.keys import MODELS
-from dr_irl.artifacts.manifest import FileEntry
+from dr_irl.artifacts.manifest import FileEntry, require_known_version
 from dr_irl.artifacts.retry import until_sound
 from dr_irl.errors import UserError
 
@@ -95,8 +97,15 @@ def read_record(backend: Backend, key: str, kind: type[Record]) -> Record:
     Raises:
         FileNotFoundError: there is none.
         CorruptArtifactError: it does not parse.
+        StoreError: a newer version wrote it.
     """
     uri = f"{backend.uri}/{key}"
+
+    def read() -> bytes:
+        content = backend.read(key)
+        with suppress(ValueError, AttributeError):  # told below, as damage
+            require_known_version(json.loads(content).get("schema_version", 1), 1, f"{uri}: format")
+        return content
 
     def fault(content: bytes) -> str | None:
         try:
@@ -105,4 +114,4 @@ def read_record(backend: Backend, key: str, kind: type[Record]) -> Record:
             return f"{uri} is damaged, or of another version of dr-irl ({error.error_count()} fields do not fit)"
         return None
 
-    return kind.model_validate_json(until_sound(uri, lambda: backend.read(key), fault))
+    return kind.model_validate_json(until_sound(uri, read, fault))

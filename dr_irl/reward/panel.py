@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dr_irl.artifacts.address import S3Address, parse_address
 from dr_irl.errors import DataError, DivergenceError, ModelError
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
 from dr_irl.language.resolve import download_tree
@@ -53,8 +54,8 @@ class RewardPanel:
                 one has no head, or one does not score as it did when it was saved.
         """
         with ExitStack() as stack:
-            folder = Path(uri).expanduser()
-            if str(uri).startswith("s3://"):
+            folder = parse_address(str(uri), "panel", ModelError)
+            if isinstance(folder, S3Address):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dr-irl-panel-")))
                 download_tree(str(uri), folder)
             return cls.assemble(_category_folders(folder), model=model, revision=revision, device=device, dtype=dtype)

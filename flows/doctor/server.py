@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import Worker, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from dr_irl.errors import without_secrets
 from flows.doctor.machine import Check
 from flows.doctor.schedule import check_late_runs, check_schedule
 from flows.pools import is_gone
@@ -39,8 +40,8 @@ def examine_server(pool: str) -> Iterator[Check]:
         try:
             told = client.request("GET", "/admin/version")
             yield check_server_version(address, told.json())
-        except (httpx.HTTPError, ValueError) as error:
-            seen = f"{address} does not answer as a Prefect server: {_reason(error)}"
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            seen = f"{without_secrets(address)} does not answer as a Prefect server: {_reason(error)}"
             yield Check("server", "failed", seen, "see that it runs, and that PREFECT_API_URL is its address and /api")
             return
         date = told.headers.get("date", "")
@@ -71,7 +72,8 @@ def _reason(error: Exception) -> str:
 
 def check_server_version(address: str, found: str) -> Check:
     """Compare the server's Prefect with ours."""
-    seen = f"{address}, Prefect {found}" + ("" if found == prefect.__version__ else f", and here {prefect.__version__}")
+    here = "" if found == prefect.__version__ else f", and here {prefect.__version__}"
+    seen = f"{without_secrets(address)}, Prefect {found}{here}"
     remedy = f"install the same on both sides: pip install prefect=={prefect.__version__} where the server runs"
     return Check.that("server", found == prefect.__version__, seen, remedy)
 

@@ -123,6 +123,7 @@ def _build(stage: Stage, store: Store, identity: Identity, job: Job, *, rebuild:
     def build(settings: Settings) -> None:
         with store.build(identity, replace=rebuild) as folder:
             make(folder, replace(job, settings=settings))
+            stage.require_unchanged(identity, job.settings, job.variant)
 
     noted = survive_full_memory(build, job.settings, identity.stage)
     job.unfinished.delete()

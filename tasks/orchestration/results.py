@@ -12,7 +12,7 @@ from prefect.serializers import JSONSerializer
 
 from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.keys import RESULTS
-from dr_irl.artifacts.s3 import RUNNING_ATTEMPTS, s3_options
+from dr_irl.artifacts.s3_options import RUNNING_ATTEMPTS, s3_options
 
 # Plain JSON, both ways: Prefect's own encoding names classes, and reading it back imports and calls whatever it names.
 SERIALISER = JSONSerializer(object_encoder=None, object_decoder=None)

@@ -89,3 +89,10 @@ def test_what_does_not_parse_is_damage(content: bytes) -> None:
 def test_a_file_outside_the_artifact_is_damage(name: str) -> None:
     with pytest.raises(CorruptArtifactError, match="outside the artifact"):
         parse_manifest(manifest(name).model_dump_json().encode(), "uri")
+
+
+@pytest.mark.parametrize("seen", [0, 3, 2.5, "3.1", True, None, [3]])
+def test_what_another_version_wrote_is_told_and_no_damage(seen: Any) -> None:
+    """Damage would be moved aside, and built anew in its place."""
+    with pytest.raises(StoreError, match=r"uri: manifest version .*, and this dr-irl reads up to 2; upgrade dr-irl"):
+        parse_manifest(text(schema_version=seen, colour="blue"), "uri")

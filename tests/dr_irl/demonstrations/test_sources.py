@@ -284,7 +284,7 @@ def test_an_unsupported_suffix_is_refused() -> None:
 
 
 def test_another_protocol_is_refused() -> None:
-    with pytest.raises(DataError, match="only local paths and s3:// are allowed"):
+    with pytest.raises(DataError, match="https: is not supported; copy it to this machine or to S3"):
         load("https://example.org/f.csv")
 
 

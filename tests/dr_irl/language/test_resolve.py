@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dr_irl.errors import ModelError
+from dr_irl.errors import ModelError, StoreError
 from dr_irl.language.resolve import model_identity, resolve_model
 
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -73,5 +73,5 @@ def test_an_s3_model_out_of_reach_is_told_in_one_sentence(ask: Any, monkeypatch:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    with pytest.raises(ModelError, match="model 's3://bucket/model' cannot be read: .*; check the bucket and prefix"):
+    with pytest.raises(StoreError, match="cannot open the model 's3://bucket/model': .*check that the endpoint is up"):
         ask("s3://bucket/model")

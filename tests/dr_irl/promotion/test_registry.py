@@ -264,7 +264,7 @@ def test_a_model_without_a_champion_is_told(registry: Registry, files: Path) -> 
 def test_a_version_of_a_newer_format_is_no_traceback(promoted: Registry, store: Store) -> None:
     key = f"models/safe/{V1}/version.json"
     store.write_text(key, store.read_text(key).replace('"schema_version": 1', '"schema_version": 2'))
-    with pytest.raises(DrIrlError, match="or of another version of dr-irl"):
+    with pytest.raises(DrIrlError, match="format version 2, and this dr-irl reads up to 1; upgrade dr-irl"):
         promoted.version("safe", V1)
 
 

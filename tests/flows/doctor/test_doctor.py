@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from dr_irl.profile import load_settings
 from flows.commands.doctor import app
 from flows.doctor import machine, server
+from flows.surroundings import scratch_folder
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +209,27 @@ def test_logging_is_back_when_the_checks_are_done(
 def _say_instead(monkeypatch: pytest.MonkeyPatch, *checks: machine.Check) -> None:
     monkeypatch.setattr(machine, "examine_machine", lambda settings, store: iter(checks))
     monkeypatch.setattr(server, "examine_server", lambda pool: iter(()))
+
+
+@pytest.mark.parametrize("store", ["s3:/bucket/run", "gs://bucket/run", "/sys/store", "s3://KEY:planted-secret@bucket"])
+def test_a_store_that_a_run_would_not_open_fails(store: str) -> None:
+    *_, check = machine.check_place(store)
+    assert (check.name, check.state, "secret" in check.seen) == ("store", "failed", False)
+
+
+def test_an_endpoint_without_a_scheme_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    [check] = machine.check_place("s3://bucket/run")
+    assert (check.state, check.seen.startswith("AWS_ENDPOINT_URL is 'localhost:9000'")) == ("failed", True)
+
+
+def test_a_home_that_cannot_be_written_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.check_home().state == "passed"
+    monkeypatch.setenv("PREFECT_HOME", str(scratch_folder() / "prefect"))  # as the command sets it then
+    check = machine.check_home()
+    assert (check.state, "set HOME, or PREFECT_HOME" in check.remedy) == ("failed", True)
+
+
+def test_a_proxy_is_named_and_its_password_is_not() -> None:
+    check = machine.check_proxy({"HTTP_PROXY": "http://user:planted-secret@proxy:3128", "no_proxy": ""})
+    assert check.seen == "HTTP_PROXY set; this machine itself is asked without"

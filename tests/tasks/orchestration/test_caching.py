@@ -94,6 +94,19 @@ def test_results_are_plain_json_in_the_store(stage: Stage, store: Store) -> None
     assert json.loads(json.loads(kept.read_text())["result"]) == key
 
 
+def test_what_was_made_from_a_file_that_was_replaced_meanwhile_is_not_kept(stage: Stage, store: Store) -> None:
+    """Every look at the file finds another: what the stage was named for may be no more what it read."""
+    looks: list[int] = []
+
+    def reads(settings: Any, variant: str) -> dict[str, Any]:
+        looks.append(len(looks))
+        return {"seed": settings.seed, "contents": len(looks) if len(looks) > 2 else 0}  # from the third look on
+
+    state = run(replace(stage, reads=reads), store)
+    assert (state.is_failed(), store.refs()) == (True, [])
+    assert f"{state.message}".startswith("counted was not kept: contents that it was made from were replaced while")
+
+
 def test_a_result_whose_artifact_is_gone_is_not_believed(stage: Stage, store: Store) -> None:
     store.remove(store.ref(**run(stage, store).result()))
     again = run(stage, store)
