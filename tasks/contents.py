@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dr_irl.language.thoughts import answer_of
 from dr_irl.records import Completion, Example
 from dr_irl.results.summaries import ModelSummary, Rate
 
@@ -40,10 +41,10 @@ def read_dropped(folder: Path) -> Counter[str]:
 
 
 def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
-    """Read completions as prompt id -> texts."""
+    """Read completions as prompt id -> answers, without the thoughts that stand in the table."""
     texts: dict[str, list[str]] = {}
     for row in Completion.read(folder / COMPLETIONS):
-        texts.setdefault(row.prompt_id, []).append(row.text)
+        texts.setdefault(row.prompt_id, []).append(answer_of(row.text))
     return texts
 
 

@@ -1,6 +1,6 @@
 """Prompts and answers as token ids, always through the model's own chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any, cast
 
@@ -8,9 +8,19 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from dr_irl.errors import ModelError
+from dr_irl.language.thoughts import answer_of, marks_among
 
 _QUESTION, _ANSWER = "dr irl question", "dr irl answer"
 """Turns that no template writes by itself."""
+
+
+def rendered_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Render a question of our own, up to where the assistant's answer begins.
+
+    Raises:
+        ModelError: the chat template leaves a prompt out, or cannot be rendered.
+    """
+    return _rendered(tokenizer, [("user", _QUESTION)], opens_answer=True)
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -64,12 +74,40 @@ def preamble_length(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], *, limit: int) -> list[list[int]]:
-    """Tokenise answers, each closed as the template closes it unless it is longer than `limit` tokens and cut there."""
+    """Tokenise answers, each opened and closed as the template does, and cut at `limit` tokens, all of them counted.
+
+    Thoughts are left out.
+    """
     if not responses:
         return []
-    end = turn_end(tokenizer)
-    bodies = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-    return [[*ids, end][:limit] for ids in bodies]
+    end, opening = turn_end(tokenizer), _opening_ids(tokenizer)
+    bodies = tokenizer([answer_of(text) for text in responses], add_special_tokens=False)["input_ids"]
+    return [[*opening, *ids, end][:limit] for ids in bodies]
+
+
+def thought_marks(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the special tokens that part a thought from an answer; empty where they are ordinary ones, or none."""
+    special = {token.content: id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(special[mark] for mark in marks_among(special))
+
+
+def sampled_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], marks: Collection[int]) -> str:
+    """Decode what was sampled, its end token left out, without special tokens but for `marks`."""
+    if not any(id in marks for id in ids):
+        return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special} - set(marks)
+    return str(tokenizer.decode([id for id in ids if id not in special])).strip()
+
+
+def _opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return what the template writes between a prompt and its answer, such as an empty thought or a channel's name.
+
+    White space alone is left to the answer.
+    """
+    answered = _rendered(tokenizer, [("user", _QUESTION), ("assistant", _ANSWER)], opens_answer=False)
+    before, prompt = answered.rpartition(_ANSWER)[0], rendered_prompt(tokenizer)
+    opening = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    return tokenizer(opening, add_special_tokens=False)["input_ids"] if opening.strip() else []
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]], *, opens_answer: bool) -> str:

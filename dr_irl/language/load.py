@@ -31,26 +31,41 @@ from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import turn_end
+from dr_irl.language.fixed_template import fix_template
 from dr_irl.language.proof.proved import is_known, route_of_loaded
+from dr_irl.language.rendering import Rendering
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
 from dr_irl.language.route import set_route
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
 """What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
+_AS_IT_IS = Rendering()
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left and has a chat template.
+def load_tokenizer(
+    name: str, revision: str | None = None, rendering: Rendering = _AS_IT_IS
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that pads on the left, and has a chat template that always says the same.
+
+    Args:
+        name: of the model.
+        revision: of the model.
+        rendering: what its chat template is given.
 
     Raises:
-        ModelError: there is no such model, or it has no chat template that shows a prompt, or nothing that ends a turn.
+        ModelError: there is no such model, or it has no chat template that shows a prompt, or one that cannot be given
+            this, or nothing that ends a turn.
     """
     folder = resolve_model(name, revision)
     with _LOADING, _explained(name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
-        raise ModelError(f"model {name!r} has no chat template; name an instruct model")
+        raise ModelError(
+            f"model {name!r} has no chat template; name an instruct model, or put a file chat_template.jinja into a copy "
+            "of its folder"
+        )
+    fix_template(tokenizer, rendering)
     end = turn_end(tokenizer)
     if end is None:
         raise ModelError(

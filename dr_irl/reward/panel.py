@@ -91,7 +91,7 @@ class RewardPanel:
             )
         backbone = RewardBackbone(
             load_adapters(base, folders),
-            load_tokenizer(origin.model, origin.revision),
+            load_tokenizer(origin.model, origin.revision, origin.rendering),
             adapted_layers=shared.adapted_layers,
             limit=shared.max_answer_tokens,
         )

@@ -161,7 +161,7 @@ def test_data_set_without_a_column_is_refused_before_training(tmp_path: Path) ->
 
 def test_trl_that_works_in_another_way_is_refused(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integration, "_USED", ("_logs", "_gone"))
-    with pytest.raises(UserError, match=r"has no _gone; install one that was tested: trl>=1\.10,<2"):
+    with pytest.raises(UserError, match=r"has no _gone; install one that was tested: trl>=1\.16,<2"):
         make()
 
 
