@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from dr_irl.errors import ModelError
 from dr_irl.language.chat import rendered_prompt
 from dr_irl.language.rendering import OURS, Rendering
-from dr_irl.language.thoughts import open_thought
+from dr_irl.language.thoughts import marks_among, open_thought
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class _Generation(Extension):
 
 
 _ENVIRONMENT = Environment(extensions=[_Generation, loopcontrols], autoescape=False)  # noqa: S701 - only parses
+_ENVIRONMENT.globals.clear()  # names that Jinja would fill in count as variables, too
 
 
 def fix_template(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> None:
@@ -69,6 +70,7 @@ def fix_template(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> No
         told = {each: day.strftime(each) for each in _formats(tree, name)}
         values[_CLOCK] = f"{told!r}.get"
     _set_template(tokenizer, _with_values(source, values))
+    _name_control_tokens(tokenizer, tree)
     _close_thought(tokenizer, sorted(free - OURS - set(rendering.arguments) - {_DAY}))
 
 
@@ -131,6 +133,15 @@ def _is_clock(node: nodes.Node) -> bool:
 def _with_values(source: str, values: Mapping[str, str]) -> str:
     """Put assignments before a template; transformers drops the line break after a block."""
     return "".join(f"{{% set {name} = {value} %}}\n" for name, value in values.items()) + source
+
+
+def _name_control_tokens(tokenizer: PreTrainedTokenizerBase, tree: nodes.Template) -> None:
+    """Tell the tokenizer which tokens the template, or a thought, is made of and are not special: never a prompt's."""
+    written = [data.data for data in tree.find_all(nodes.TemplateData)]
+    written += [each.value for each in tree.find_all(nodes.Const) if isinstance(each.value, str)]
+    plain = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    control = {text for text in plain if not text.isspace() and any(text in each for each in written)}
+    tokenizer.chat_control_tokens = sorted(control | marks_among(plain) | {*(tokenizer.chat_control_tokens or ())})
 
 
 def _close_thought(tokenizer: PreTrainedTokenizerBase, switches: list[str]) -> None:

@@ -3,6 +3,7 @@
 Weights are safetensors only and no code of a model repository is ever run.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from transformers.models.auto.modeling_auto import (
 from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import named_projections
 from dr_irl.language.attention import use_short_row_attention
-from dr_irl.language.chat import turn_end
+from dr_irl.language.chat import padding_id, prompt_ids, response_ids, turn_end
 from dr_irl.language.fixed_template import fix_template
 from dr_irl.language.proof.proved import is_known, route_of_loaded
 from dr_irl.language.rendering import Rendering
@@ -57,9 +58,10 @@ def load_tokenizer(
         ModelError: there is no such model, or it has no chat template that shows a prompt, or one that cannot be given
             this, or nothing that ends a turn.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _LOADING, _explained(name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise ModelError(
             f"model {name!r} has no chat template; name an instruct model, or put a file chat_template.jinja into a copy "
@@ -75,7 +77,50 @@ def load_tokenizer(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = end
     tokenizer.padding_side = "left"
+    require_rows(tokenizer, config.get_text_config().vocab_size, name)
     return tokenizer
+
+
+def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """See that the model has an embedding for every token that can come up.
+
+    A special token that no prompt of ours has, such as that of an image, needs none.
+
+    Args:
+        tokenizer: with a pad token.
+        rows: embeddings of the model.
+        name: of the model.
+
+    Raises:
+        ModelError: it has not.
+    """
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {*prompt_ids(tokenizer, ["a"])[0], *response_ids(tokenizer, ["a"], limit=rows)[0], padding_id(tokenizer)}
+    beyond = [id for id in tokenizer.get_vocab().values() if id >= rows and (id not in special or id in used)]
+    if beyond:
+        raise ModelError(
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and {len(beyond)} that can come up, to number "
+            f"{max(beyond)}, are beyond the {rows} embeddings of the model; name a model whose tokenizer is its own, or "
+            "resize its embeddings (resize_token_embeddings) and save both"
+        )
+
+
+def _model_folder(name: str, revision: str | None) -> Path:
+    """Find a model's folder.
+
+    Raises:
+        ModelError: there is none, or what is there is an adapter.
+    """
+    folder = resolve_model(name, revision)
+    config = folder / "adapter_config.json"
+    if config.is_file() and not (folder / "config.json").exists():
+        with _explained(name, folder):
+            base = json.loads(config.read_text()).get("base_model_name_or_path")
+        raise ModelError(
+            f"{name!r} is an adapter, not a model; name its base ({base or 'which it does not tell'}) as models.policy, "
+            "and the adapter as models.champion, with models.start = champion to train it on"
+        )
+    return folder
 
 
 def load_causal_lm(
@@ -93,7 +138,7 @@ def load_reward_backbone(
     Raises:
         ModelError: the model has fewer layers than `depth`.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _explained(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers = config.get_text_config().num_hidden_layers
@@ -135,7 +180,7 @@ def look_at_policy(
     Raises:
         ModelError: there is no such model, it has no such projections, or no way of ours gives its numbers.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _LOADING, _explained(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -179,7 +224,7 @@ def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu")
 
 
 def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, device: str, **kwargs: Any) -> Any:
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     _require_device(device)
     with _LOADING, _explained(name, folder):
         model = kind.from_pretrained(
