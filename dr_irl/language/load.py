@@ -117,8 +117,8 @@ def _model_folder(name: str, revision: str | None) -> Path:
         with _explained(name, folder):
             base = json.loads(config.read_text()).get("base_model_name_or_path")
         raise ModelError(
-            f"{name!r} is an adapter, not a model; name its base ({base or 'which it does not tell'}) as models.policy, "
-            "and the adapter as models.champion, with models.start = champion to train it on"
+            f"{name!r} is an adapter, not a model; name its base model{f', {base},' if base else ''} as models.policy, and "
+            "the adapter as models.champion, with models.start = champion to train it on"
         )
     return folder
 
