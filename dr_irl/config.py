@@ -5,7 +5,15 @@ Only `tasks/` and `flows/` read these classes; the method's functions take plain
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.evaluation.judges import JUDGES

@@ -142,7 +142,7 @@ def _suites() -> dict[str, str]:
 
 
 def policy_identity(settings: Settings) -> dict[str, Any]:
-    """Return what decides on the policy's numbers: its files, how prompts are rendered, number format, kind of device."""
+    """Return what decides on the policy's numbers: its files, its template, number format and kind of device."""
     models = settings.models
     return {
         "policy": model_identity(models.policy, models.policy_revision),

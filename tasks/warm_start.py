@@ -88,5 +88,5 @@ def _own_answers(
 
 
 def _is_whole(sample: Sample) -> bool:
-    """Tell whether an answer can be held to end where it does: what is left of a cut one without its thought, cannot."""
+    """Tell whether an answer can be held to end where it does: what is left of a cut one, its thought gone, cannot."""
     return sample.answer == sample.text or (bool(sample.answer) and not sample.truncated)

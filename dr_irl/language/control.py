@@ -1,4 +1,4 @@
-"""Control tokens that a text spells out: in what people wrote they are text, at the end of an answer they are litter."""
+"""Control tokens that a text spells out: text in what people wrote, litter at the end of an answer."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -30,14 +30,14 @@ _SWITCHES = (False, True, "off", "none")
 class _Generation(Extension):
     """Reads the block in which transformers lets a template mark what the assistant says."""
 
-    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-_ENVIRONMENT = Environment(extensions=[_Generation, loopcontrols], autoescape=False)  # noqa: S701 - only parses
+_ENVIRONMENT = Environment(extensions=[_Generation, loopcontrols], autoescape=False)
 _ENVIRONMENT.globals.clear()  # names that Jinja would fill in count as variables, too
 
 
@@ -58,8 +58,8 @@ def fix_template(tokenizer: PreTrainedTokenizerBase, rendering: Rendering) -> No
     if unread := sorted(set(rendering.arguments) - free):
         variables = ", ".join(sorted(free - OURS - {_DAY})) or "none"
         raise ModelError(
-            f"models.template_arguments: the chat template of {name!r} reads no {', '.join(unread)}; its variables are: "
-            f"{variables}"
+            f"models.template_arguments: the chat template of {name!r} reads no {', '.join(unread)}; its variables "
+            f"are: {variables}"
         )
     _check_chance(tree, free, name)
     values = {variable: repr(value) for variable, value in rendering.arguments.items()}

@@ -44,9 +44,7 @@ _AS_IT_IS = Rendering()
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
 
-def load_tokenizer(
-    name: str, revision: str | None = None, rendering: Rendering = _AS_IT_IS
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None, rendering: Rendering = _AS_IT_IS) -> PreTrainedTokenizerBase:
     """Load a tokenizer that pads on the left, and has a chat template that always says the same.
 
     Args:
@@ -64,8 +62,8 @@ def load_tokenizer(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise ModelError(
-            f"model {name!r} has no chat template; name an instruct model, or put a file chat_template.jinja into a copy "
-            "of its folder"
+            f"model {name!r} has no chat template; name an instruct model, or put a file chat_template.jinja into a "
+            "copy of its folder"
         )
     fix_template(tokenizer, rendering)
     end = turn_end(tokenizer)
@@ -100,8 +98,8 @@ def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> No
     if beyond:
         raise ModelError(
             f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and {len(beyond)} that can come up, to number "
-            f"{max(beyond)}, are beyond the {rows} embeddings of the model; name a model whose tokenizer is its own, or "
-            "resize its embeddings (resize_token_embeddings) and save both"
+            f"{max(beyond)}, are beyond the {rows} embeddings of the model; name a model whose tokenizer is its own, "
+            "or resize its embeddings (resize_token_embeddings) and save both"
         )
 
 
@@ -117,8 +115,8 @@ def _model_folder(name: str, revision: str | None) -> Path:
         with _explained(name, folder):
             base = json.loads(config.read_text()).get("base_model_name_or_path")
         raise ModelError(
-            f"{name!r} is an adapter, not a model; name its base model{f', {base},' if base else ''} as models.policy, and "
-            "the adapter as models.champion, with models.start = champion to train it on"
+            f"{name!r} is an adapter, not a model; name its base model{f', {base},' if base else ''} as models.policy, "
+            "and the adapter as models.champion, with models.start = champion to train it on"
         )
     return folder
 

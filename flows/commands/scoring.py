@@ -117,8 +117,8 @@ def _print_summary(tallies: "Mapping[str, Tally]") -> None:
             )
     if trimmed := sum(tally.trimmed for tally in tallies.values()):
         typer.echo(
-            f"{trimmed} of {sum(tally.rows for tally in tallies.values())} answers held markers of a turn, such as an end "
-            "token, or thoughts: scored without them",
+            f"{trimmed} of {sum(tally.rows for tally in tallies.values())} answers held markers of a turn, such as an "
+            "end token, or thoughts: scored without them",
             err=True,
         )
 

@@ -172,7 +172,7 @@ def test_template_arguments_and_the_date_are_read_from_the_command_line() -> Non
     ("assignment", "sentence"),
     [
         ("models.template_arguments={tokenize: false}", "template_arguments: tokenize cannot be given"),
-        ("models.template_arguments={add_generation_prompt: 1, bos_token: x}", "add_generation_prompt, bos_token cannot"),
+        ("models.template_arguments={chat_template: 1, bos_token: x}", "bos_token, chat_template cannot"),
         ("models.template_arguments=enable_thinking", "'enable_thinking' is no mapping; write {NAME: VALUE}"),
         ("models.template_arguments={day: 2031-01-02}", "is no variable with a JSON value"),
         ("models.template_arguments={a b: 1}", "'a b': 1 is no variable"),

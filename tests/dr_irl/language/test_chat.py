@@ -121,8 +121,8 @@ def test_a_template_that_shows_no_prompt_is_refused(template: str, told: str) ->
 
 
 CHANNELS = (
-    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<|system|>final{% endif %}{{ m.content }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<|system|>final{% endif %}{{ m.content }}"
+    "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 """Writes something between the start of an answer and its text."""
 

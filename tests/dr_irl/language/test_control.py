@@ -45,9 +45,7 @@ def test_an_answer_is_text_up_to_its_end(smol: PreTrainedTokenizerBase, answer: 
 
 @pytest.mark.parametrize("prompt", ["Hi!", "\n\nHi", "  7 ", "<b>a</b> | [x] <|", "😀 ｜", "a\r\nb"])
 def test_ordinary_prompts_have_the_ids_of_the_rendered_text(smol: PreTrainedTokenizerBase, prompt: str) -> None:
-    text = smol.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
+    text = smol.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
     assert prompt_ids(smol, [prompt])[0] == smol(text, add_special_tokens=False)["input_ids"]
 
 
@@ -65,7 +63,13 @@ def test_tokens_of_a_template_are_control_tokens_though_not_special() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["No.<|im_end|>", "No.<|im_end|>\n", "No. <|im_end|>\n<|endoftext|>", "<|im_start|>assistant\nNo.<|im_end|>", "No.</s>"],
+    [
+        "No.<|im_end|>",
+        "No.<|im_end|>\n",
+        "No. <|im_end|>\n<|endoftext|>",
+        "<|im_start|>assistant\nNo.<|im_end|>",
+        "No.</s>",
+    ],
 )
 def test_markers_around_an_answer_are_left_out(smol: PreTrainedTokenizerBase, answer: str) -> None:
     assert bare_answers(smol, [answer]) == ["No."]

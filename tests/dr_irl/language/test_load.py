@@ -190,7 +190,7 @@ def test_a_tokenizer_that_nothing_ends_is_refused(copied: Path) -> None:
 def test_an_adapter_that_is_named_as_a_model_is_told_with_what_to_name(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "its/base"}))
     for load in (load_tokenizer, partial(load_causal_lm, dtype=torch.float32), look):
-        with pytest.raises(ModelError, match=r"is an adapter, not a model; name its base model, its/base, as models.policy"):
+        with pytest.raises(ModelError, match=r"is an adapter, not a model; name its base model, its/base,"):
             load(str(tmp_path))
 
 
@@ -199,7 +199,7 @@ def test_a_token_without_an_embedding_is_refused_with_the_numbers(copied: Path) 
     rows = len(tokenizer)
     tokenizer.add_tokens(["word"])
     tokenizer.save_pretrained(copied)
-    with pytest.raises(ModelError, match=rf"has {rows + 1} tokens, and 1 .*, to number {rows}, are beyond the {rows} emb"):
+    with pytest.raises(ModelError, match=rf"has {rows + 1} tokens, and 1 .*, to number {rows}, are beyond the {rows} "):
         load_tokenizer(str(copied))
 
 
