@@ -147,7 +147,8 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
         """Return a completion with the special tokens by which its thought ends, which TRL leaves out."""
         if not any(id in self._marks for id in ids):
             return completion
-        text = sampled_text(self.processing_class, ids, self._marks)
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        text = sampled_text(tokenizer, ids, self._marks)
         return text if isinstance(completion, str) else [{"role": "assistant", "content": text}]
 
     def _sample(self, completion: Any, ids: Sequence[int]) -> Sample:

@@ -112,7 +112,7 @@ def thought_marks(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def sampled_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], marks: Collection[int]) -> str:
     """Decode what was sampled, its end token left out, without special tokens but for `marks`."""
     if not any(id in marks for id in ids):
-        return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special} - set(marks)
     return str(tokenizer.decode([id for id in ids if id not in special])).strip()
 
@@ -130,7 +130,7 @@ def _opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _rendered(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]], *, opens_answer: bool
-) -> tuple[str, list[dict[str, object]]]:
+) -> tuple[str, list[dict[str, Any]]]:
     """Render turns, their texts as they are or, where the template leaves them out, as a list of parts.
 
     Returns:
@@ -138,7 +138,7 @@ def _rendered(
     """
     reason = "leaves the text of a turn out"
     for as_content in (lambda text: text, lambda text: [{"type": "text", "text": text}]):
-        messages: list[dict[str, object]] = [{"role": role, "content": as_content(text)} for role, text in turns]
+        messages: list[dict[str, Any]] = [{"role": role, "content": as_content(text)} for role, text in turns]
         try:
             found = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens_answer)
         except (TemplateError, TypeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
@@ -43,7 +43,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[l
 
 def turn_ids(
     tokenizer: PreTrainedTokenizerBase,
-    turns: Sequence[dict[str, object]],
+    turns: Sequence[dict[str, Any]],
     *,
     opens_answer: bool,
     chat_template: str | None = None,
@@ -55,7 +55,7 @@ def turn_ids(
     """
     try:
         ids = tokenizer.apply_chat_template(
-            list(turns),  # pyright: ignore[reportArgumentType] - parts are allowed as well
+            list(turns),
             chat_template=chat_template,
             add_generation_prompt=opens_answer,
             tokenize=True,
