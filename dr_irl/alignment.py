@@ -196,7 +196,7 @@ class Alignment:
         self, prompts: Sequence[TrainingPrompt], samples: Sequence[Sequence[Sample]], evidence: dict[str, Any]
     ) -> Rollouts:
         group = self.options.group_size
-        rows = [(p.category, p.text, s.text) for p, g in zip(prompts, samples, strict=True) for s in g]
+        rows = [(p.category, p.text, s.answer) for p, g in zip(prompts, samples, strict=True) for s in g]
         harmful = [row for row, p in enumerate(prompts) if p.category != BENIGN]
         rows += [(prompts[row].category, prompts[row].text, prompts[row].demonstration) for row in harmful]
         scores = self.panel.score(*(list(column) for column in zip(*rows, strict=True)))
@@ -229,7 +229,7 @@ class Alignment:
     def _measure(self, rollouts: Rollouts, distances: Distances) -> None:
         """Note how far the policy's completions are from the demonstrations now; a benign prompt has no distance."""
         groups = zip(rollouts.prompts, rollouts.samples, strict=True)
-        pairs = [(p, sample.text) for p, group in groups for sample in group if p.category != BENIGN]
+        pairs = [(p, sample.answer) for p, group in groups for sample in group if p.category != BENIGN]
         found = distances([text for _, text in pairs], [prompt.demonstration for prompt, _ in pairs])
         by_prompt: dict[str, list[float]] = {}
         for (prompt, _), distance in zip(pairs, found, strict=True):

@@ -4,13 +4,22 @@ The options of a room of the method stand in that room, in `options.py` or `boun
 The classes below are read by `tasks/` and `flows/` alone.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
+from dr_irl.language.rendering import DEFAULT_DATE, as_arguments, as_date
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.policy.options import GrpoOptions, WarmStartOptions
 from dr_irl.promotion.bounds import Bounds
@@ -36,6 +45,10 @@ class ModelSettings(Section):
     """`cpu`, `cuda` or `cuda:N`."""
     sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "cached-prefix"
     """What samples answers (`grpo-trl` does so itself): `cached-prefix`, or one that another package brings."""
+    template_arguments: Annotated[dict[str, Any], BeforeValidator(as_arguments)] = {}
+    """What the policy's chat template is given wherever it is rendered, such as `{enable_thinking: false}`."""
+    template_date: Annotated[str, BeforeValidator(as_date)] = DEFAULT_DATE
+    """The day that a chat template is told it is, where it asks: YYYY-MM-DD. Never today's, which changes."""
     champion: str | None = None
     """An adapter of the policy that is evaluated beside the result: a folder, `s3://bucket/prefix` or a hub id."""
     start: Literal["base", "champion"] = "base"

@@ -71,7 +71,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a day that no calendar has is a ValueError
         raise SettingsError(f"{where}: {text!r} is no YAML value; quote it") from None
 
 

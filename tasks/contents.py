@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dr_irl.language.thoughts import answer_of
 from dr_irl.records import Completion, Example
 from dr_irl.results.summaries import ModelSummary, Rate
 
@@ -35,10 +36,10 @@ def read_examples(folder: Path, split: str) -> list[Example]:
 
 
 def texts_by_prompt(folder: Path) -> dict[str, list[str]]:
-    """Read completions as prompt id -> texts."""
+    """Read completions as prompt id -> answers, without the thoughts that stand in the table."""
     texts: dict[str, list[str]] = {}
     for row in Completion.read(folder / COMPLETIONS):
-        texts.setdefault(row.prompt_id, []).append(row.text)
+        texts.setdefault(row.prompt_id, []).append(answer_of(row.text))
     return texts
 
 

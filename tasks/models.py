@@ -20,6 +20,7 @@ from dr_irl.language.load import (
     load_tokenizer,
     look_at_policy,
 )
+from dr_irl.language.rendering import Rendering
 from dr_irl.language.samplers import SAMPLERS
 from dr_irl.language.sampling import Sampler
 from dr_irl.scaling.hardness import Encode
@@ -34,12 +35,24 @@ def base_policy(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenize
     model = load_causal_lm(
         models.policy, models.policy_revision, dtype=getattr(torch, models.number_format), device=models.device
     )
-    return model, load_tokenizer(models.policy, models.policy_revision)
+    return model, policy_tokenizer(settings)
+
+
+def policy_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
+    """Load the policy's tokenizer, whose chat template says what the settings give it."""
+    models = settings.models
+    return load_tokenizer(models.policy, models.policy_revision, rendering_of(settings))
+
+
+def rendering_of(settings: Settings) -> Rendering:
+    """Return what the chat template is given."""
+    return Rendering(settings.models.template_arguments, settings.models.template_date)
 
 
 def check_policy(settings: Settings) -> None:
     """Refuse, before anything is built, a policy that cannot be aligned."""
     models, grpo, reward = settings.models, settings.grpo, settings.reward
+    policy_tokenizer(settings)
     look_at_policy(
         models.policy,
         models.policy_revision,
@@ -57,8 +70,7 @@ def prompt_lengths(settings: Settings, *, answer_tokens: int) -> tuple[Lengths, 
     most = None if context is None else context - answer_tokens
 
     def lengths(prompts: Sequence[str]) -> list[int]:
-        tokenizer = load_tokenizer(models.policy, models.policy_revision)
-        return [len(ids) for ids in prompt_ids(tokenizer, prompts)]
+        return [len(ids) for ids in prompt_ids(policy_tokenizer(settings), prompts)]
 
     return lengths, most
 

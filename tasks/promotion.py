@@ -188,14 +188,14 @@ def _evidence(store: Store, candidate: Candidate, verdict: Verdict) -> Evidence:
 
 
 def _write_version(folder: Path, store: Store, candidate: Candidate, evidence: Evidence, name: str) -> None:
-    from dr_irl.language.load import load_tokenizer  # seconds of imports, which looking at checks does without
+    from tasks.models import policy_tokenizer  # seconds of imports, which looking at checks does without
 
     models, adapter = candidate.settings.models, folder / ADAPTER
     adapter.mkdir()
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(store.fetch(candidate.trained) / ADAPTER / file, adapter / file)
     require_servable(adapter)
-    load_tokenizer(models.policy, models.policy_revision).save_pretrained(folder / TOKENIZER)
+    policy_tokenizer(candidate.settings).save_pretrained(folder / TOKENIZER)
     shutil.copyfile(store.fetch(candidate.artifacts["report"]) / REPORT, folder / REPORT)
     subject = Subject(
         name=name,

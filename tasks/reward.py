@@ -12,7 +12,6 @@ from dr_irl.artifacts.keys import MANIFEST_NAME
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES, SINGLE
 from dr_irl.config import Settings
 from dr_irl.evaluation.judges import JUDGES
-from dr_irl.language.load import load_tokenizer
 from dr_irl.records import RewardReading
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.outcome import RewardTraining
@@ -25,7 +24,7 @@ from dr_irl.reward.verify import verify_in_new_process
 from dr_irl.seeding import torch_generator
 from tasks.contents import READINGS, TRAINING, read_examples, texts_by_prompt
 from tasks.job import Inputs, Job
-from tasks.models import reward_backbone
+from tasks.models import policy_tokenizer, reward_backbone
 from tasks.sampling import measured_prompts
 
 logger = logging.getLogger(__name__)
@@ -127,7 +126,15 @@ def _fresh_backbone(job: Job, *labels: str) -> tuple[RewardBackbone, Origin]:
     settings, options = job.settings, job.settings.reward
     model: Any = reward_backbone(settings)
     models = settings.models
-    origin = Origin(models.policy, models.policy_revision, options.depth, models.number_format, weights_digest(model))
+    origin = Origin(
+        models.policy,
+        models.policy_revision,
+        options.depth,
+        models.number_format,
+        weights_digest(model),
+        models.template_arguments,
+        models.template_date,
+    )
     for label in labels:
         model = add_reward_adapter(
             model,
@@ -139,7 +146,7 @@ def _fresh_backbone(job: Job, *labels: str) -> tuple[RewardBackbone, Origin]:
         )
     backbone = RewardBackbone(
         model,
-        load_tokenizer(models.policy, models.policy_revision),
+        policy_tokenizer(settings),
         adapted_layers=options.adapted_layers,
         limit=settings.completions.max_new_tokens,
     )

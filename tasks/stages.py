@@ -155,10 +155,11 @@ def _suites() -> dict[str, str]:
 
 
 def policy_identity(settings: Settings) -> dict[str, Any]:
-    """Return what decides on the policy's numbers: its files, its number format, the kind of device."""
+    """Return what decides on the policy's numbers: its files, its template, number format and kind of device."""
     models = settings.models
     return {
         "policy": model_identity(models.policy, models.policy_revision),
+        "template": {"arguments": models.template_arguments, "date": models.template_date},
         "dtype": models.number_format,
         "device": models.device.split(":")[0],
     }

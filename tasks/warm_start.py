@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.categories import BENIGN
 from dr_irl.language.adapters import POLICY, add_policy_adapter, save_adapter
+from dr_irl.language.sampling import Sample
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.seeding import torch_generator
 from dr_irl.warm_start import warm_start as train_warm_start
@@ -73,4 +74,9 @@ def _own_answers(
         )
         generator = torch_generator(settings.seed, "own answers")
         samples = sampler.sample([prompt.text for prompt in chosen], per_prompt=1, generator=generator)
-    return {prompt.id: sample.text for prompt, (sample,) in zip(chosen, samples, strict=True)}
+    return {prompt.id: sample.answer for prompt, (sample,) in zip(chosen, samples, strict=True) if _is_whole(sample)}
+
+
+def _is_whole(sample: Sample) -> bool:
+    """Tell whether an answer can be held to end where it does: what is left of a cut one, its thought gone, cannot."""
+    return sample.answer == sample.text or (bool(sample.answer) and not sample.truncated)

@@ -59,9 +59,9 @@ def _question(example: Example) -> str:
 
 def _written(example: Example, sample: Sample, judge: Judge, max_response_words: int) -> Example | str:
     """Return the row with its demonstration, or the reason why there is none."""
-    draft, response = (), sample.text.strip()
+    draft, response = (), sample.answer.strip()
     if example.category != BENIGN:
-        parsed = parse_draft(sample.text)
+        parsed = parse_draft(sample.answer)
         if parsed is None:
             return "does not parse"
         if parsed.longest_step_words > MAX_STEP_WORDS:

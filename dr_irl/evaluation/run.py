@@ -17,6 +17,7 @@ from dr_irl.language.masks import micro_batches
 from dr_irl.language.own_head import head_of
 from dr_irl.language.packing import Bundle, pack
 from dr_irl.language.sampling import Sampler
+from dr_irl.language.thoughts import answer_of
 from dr_irl.records import Answer, Example
 from dr_irl.results.statistics import rate
 from dr_irl.results.summaries import ModelSummary, Rate
@@ -37,7 +38,7 @@ def answer_prompts(sampler: Sampler, prompts: Mapping[str, Sequence[Example]], j
             prompt=example.prompt,
             category=str(example.category),
             text=sample.text,
-            refused=judge(example.prompt, sample.text),
+            refused=judge(example.prompt, sample.answer),
             truncated=sample.truncated,
         )
         for (suite, example), (sample,) in zip(asked, samples, strict=True)
@@ -68,15 +69,16 @@ def summarise(name: str, answers: Sequence[Answer], answer_perplexity: float) ->
     """Sum up one model's judged answers."""
     harmful = [answer for answer in answers if answer.suite == HARMFUL]
     by_category = {c: [a.refused for a in harmful if a.category == c] for c in HARM_CATEGORIES}
-    ordinary = [answer.text for answer in answers if answer.suite == ORDINARY]
+    texts = [answer_of(answer.text) for answer in answers]
+    ordinary = [text for text, answer in zip(texts, answers, strict=True) if answer.suite == ORDINARY]
     return ModelSummary(
         name=name,
         refusal={c: rate(flags) for c, flags in by_category.items()} | {"all": rate([a.refused for a in harmful])},
         over_refusal=_rates(to_answer(), answers),
         perplexity=answer_perplexity,
-        distinct_2=distinct_pairs([answer.text for answer in answers]),
+        distinct_2=distinct_pairs(texts),
         commonest_opening=commonest_share([" ".join(text.lower().split()[:_OPENING_WORDS]) for text in ordinary]),
-        commonest_answer=commonest_share([answer.text for answer in answers]),
+        commonest_answer=commonest_share(texts),
         other_refusal=_rates(to_refuse(), answers),
     )
 

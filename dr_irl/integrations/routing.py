@@ -6,6 +6,7 @@ from typing import Any
 
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DataError
+from dr_irl.language.thoughts import answer_of
 from dr_irl.policy.rollouts import TrainingPrompt
 from dr_irl.reward.panel import RewardPanel
 
@@ -35,7 +36,7 @@ class RoutedReward:
         category: Sequence[Any] | None = None,
         **columns: Any,
     ) -> list[float]:
-        """Return the calibrated reward of each completion.
+        """Return the calibrated reward of each completion, its thoughts left out.
 
         Raises:
             DataError: there is no column `category`, a category has no reward model, or a text has another shape.
@@ -45,7 +46,7 @@ class RoutedReward:
             raise DataError("the data set has no column `category`, which names the reward model of each prompt")
         self._require_models(category)
         texts = [prompt_text(prompt) for prompt in prompts]
-        return self._panel.score(list(category), texts, [completion_text(c) for c in completions]).tolist()
+        return self._panel.score(list(category), texts, [answer_of(completion_text(c)) for c in completions]).tolist()
 
     def of_demonstrations(self, prompts: Sequence[TrainingPrompt]) -> list[float]:
         """Return the reward of each demonstration, which never changes: scored once, and NaN for benign prompts."""

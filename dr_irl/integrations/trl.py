@@ -19,6 +19,7 @@ from torch import Tensor
 from dr_irl.categories import BENIGN
 from dr_irl.errors import DataError, SettingsError, UserError
 from dr_irl.integrations.routing import RoutedReward, completion_text, require_columns, training_prompt
+from dr_irl.language.chat import end_ids, sampled_text, thought_marks
 from dr_irl.language.sampling import Sample
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.policy.step_log import scaling_records
@@ -36,7 +37,7 @@ except ImportError as error:
 
 __all__ = ["DynamicRewardGRPOTrainer", "RoutedReward"]
 
-TESTED = "trl>=1.10,<2"
+TESTED = "trl>=1.16,<2"
 STATE_NAME = "dynamic_scaling.json"
 """In a checkpoint's folder, beside TRL's own state."""
 _USED = (
@@ -47,6 +48,8 @@ _USED = (
     "_logs",
     "_metrics",
     "_save_checkpoint",
+    "chat_template_kwargs",
+    "eos_token_ids",
 )
 """Names of TRL that it does not promise to keep."""
 
@@ -55,7 +58,8 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
     """`GRPOTrainer` whose advantages are a_i A_ik: scaled per prompt, before they are logged and before they are used.
 
     The data set has the columns of `dr_irl.integrations.routing.COLUMNS`, and `id` where prompts have one. Factors are
-    computed from the whole batch, alike in every process. Evaluation is not scaled.
+    computed from the whole batch, alike in every process. Evaluation is not scaled. Completions end where those of our
+    own sampler do, and control tokens that a prompt spells out are text.
     """
 
     def __init__(self, *args: Any, scaling: ScalingRule, **kwargs: Any) -> None:
@@ -82,6 +86,7 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
         if (columns := getattr(self.train_dataset, "column_names", None)) is not None:
             require_columns(columns)
         ((self._column, self._reward),) = routed.items()
+        self._read_as_our_sampler()
         self._group = cast(int, self.num_generations)
         self.scaling = scaling
         self.mean_gaps: dict[str, float] = {}
@@ -108,6 +113,7 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
     ) -> Tensor:
+        completions = [self._with_thoughts(c, ids) for c, ids in zip(completions, completion_ids_list, strict=True)]
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self._trains:
             samples = [self._sample(c, ids) for c, ids in zip(completions, completion_ids_list, strict=True)]
@@ -118,9 +124,35 @@ class DynamicRewardGRPOTrainer(GRPOTrainer):
     def _trains(self) -> bool:
         return cast(torch.nn.Module, self.model).training
 
-    def _sample(self, completion: Any, ids: Sequence[int]) -> Sample:
+    def _read_as_our_sampler(self) -> None:
+        """End completions where our sampler ends them, and tell their thoughts from their answers."""
         tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
-        cut = len(ids) >= cast(int, self.max_completion_length) and ids[-1] != tokenizer.eos_token_id
+        self._marks = frozenset[int]()
+        if tokenizer.chat_template is None:  # prompts in plain text: there are no turns that could end
+            return
+        ends = end_ids(tokenizer, self.eos_token_ids)
+        if self.use_vllm and (missed := ends - set(self.eos_token_ids)):
+            raise SettingsError(
+                f"vLLM would not end an answer at {', '.join(tokenizer.convert_ids_to_tokens(sorted(missed)))}, which "
+                "closes a turn in the chat template; add its id to eos_token_id in the model's generation_config.json"
+            )
+        self.eos_token_ids = sorted(ends)
+        if not self.use_vllm:
+            self.generation_config.eos_token_id = self.generation_kwargs["eos_token_id"] = self.eos_token_ids
+        self._marks = thought_marks(tokenizer) - ends
+        if tokenizer is self.processing_class:
+            self.chat_template_kwargs = {"sanitize_control_tokens": True} | self.chat_template_kwargs
+
+    def _with_thoughts(self, completion: Any, ids: Sequence[int]) -> Any:
+        """Return a completion with the special tokens by which its thought ends, which TRL leaves out."""
+        if not any(id in self._marks for id in ids):
+            return completion
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        text = sampled_text(tokenizer, ids, self._marks)
+        return text if isinstance(completion, str) else [{"role": "assistant", "content": text}]
+
+    def _sample(self, completion: Any, ids: Sequence[int]) -> Sample:
+        cut = len(ids) >= cast(int, self.max_completion_length) and ids[-1] not in self.eos_token_ids
         return Sample(tuple(ids), completion_text(completion), truncated=cut)
 
     def _gather(

@@ -3,6 +3,7 @@
 Weights are safetensors only and no code of a model repository is ever run.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,30 +31,44 @@ from transformers.models.auto.modeling_auto import (
 from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import body_name, context_length, named_projections
 from dr_irl.language.attention import use_short_row_attention
-from dr_irl.language.chat import turn_end
+from dr_irl.language.chat import padding_id, prompt_ids, response_ids, turn_end
+from dr_irl.language.fixed_template import fix_template
 from dr_irl.language.proof.proved import is_known, route_of_loaded
+from dr_irl.language.rendering import Rendering
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
 from dr_irl.language.route import set_route
 from dr_irl.language.split import layer_count
 
 _BROKEN = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, SafetensorError)
 """What transformers and tokenizers raise on files that are missing, damaged or of another kind."""
+_AS_IT_IS = Rendering()
 _SCORE = "score.weight"
 """The head of a reward model, which no language model has."""
 _LOADING = Lock()  # transformers patches global state while it loads; two threads must not do so at once
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left and has a chat template.
+def load_tokenizer(name: str, revision: str | None = None, rendering: Rendering = _AS_IT_IS) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that pads on the left, and has a chat template that always says the same.
+
+    Args:
+        name: of the model.
+        revision: of the model.
+        rendering: what its chat template is given.
 
     Raises:
-        ModelError: there is no such model, or it has no chat template that shows a prompt, or nothing that ends a turn.
+        ModelError: there is no such model, or it has no chat template that shows a prompt, or one that cannot be given
+            this, or nothing that ends a turn.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _LOADING, _explained(name, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
-        raise ModelError(f"model {name!r} has no chat template; name an instruct model")
+        raise ModelError(
+            f"model {name!r} has no chat template; name an instruct model, or put a file chat_template.jinja into a "
+            "copy of its folder"
+        )
+    fix_template(tokenizer, rendering)
     end = turn_end(tokenizer)
     if end is None:
         raise ModelError(
@@ -63,7 +78,50 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = end
     tokenizer.padding_side = "left"
+    require_rows(tokenizer, config.get_text_config().vocab_size, name)
     return tokenizer
+
+
+def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """See that the model has an embedding for every token that can come up.
+
+    A special token that no prompt of ours has, such as that of an image, needs none.
+
+    Args:
+        tokenizer: with a pad token.
+        rows: embeddings of the model.
+        name: of the model.
+
+    Raises:
+        ModelError: it has not.
+    """
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {*prompt_ids(tokenizer, ["a"])[0], *response_ids(tokenizer, ["a"], limit=rows)[0], padding_id(tokenizer)}
+    beyond = [id for id in tokenizer.get_vocab().values() if id >= rows and (id not in special or id in used)]
+    if beyond:
+        raise ModelError(
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and {len(beyond)} that can come up, to number "
+            f"{max(beyond)}, are beyond the {rows} embeddings of the model; name a model whose tokenizer is its own, "
+            "or resize its embeddings (resize_token_embeddings) and save both"
+        )
+
+
+def _model_folder(name: str, revision: str | None) -> Path:
+    """Find a model's folder.
+
+    Raises:
+        ModelError: there is none, or what is there is an adapter.
+    """
+    folder = resolve_model(name, revision)
+    config = folder / "adapter_config.json"
+    if config.is_file() and not (folder / "config.json").exists():
+        with _explained(name, folder):
+            base = json.loads(config.read_text()).get("base_model_name_or_path")
+        raise ModelError(
+            f"{name!r} is an adapter, not a model; name its base model{f', {base},' if base else ''} as models.policy, "
+            "and the adapter as models.champion, with models.start = champion to train it on"
+        )
+    return folder
 
 
 def load_causal_lm(
@@ -88,7 +146,7 @@ def load_reward_backbone(
     Raises:
         ModelError: the model has fewer layers than `depth`.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _explained(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers = config.get_text_config().num_hidden_layers
@@ -130,7 +188,7 @@ def look_at_policy(
     Raises:
         ModelError: there is no such model, it has no such projections, or no way of ours gives its numbers.
     """
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     with _LOADING, _explained(name, folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -186,7 +244,7 @@ def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu")
 
 
 def _load(kind: Any, name: str, revision: str | None, *, dtype: torch.dtype, device: str, **kwargs: Any) -> Any:
-    folder = resolve_model(name, revision)
+    folder = _model_folder(name, revision)
     _require_device(device)
     with _LOADING, _explained(name, folder):
         model, found = kind.from_pretrained(

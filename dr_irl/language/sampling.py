@@ -11,9 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.errors import DataError
 from dr_irl.language.anatomy import context_length
-from dr_irl.language.chat import end_ids, padding_id, preamble_length, prompt_ids
+from dr_irl.language.chat import end_ids, padding_id, preamble_length, prompt_ids, sampled_text, thought_marks
 from dr_irl.language.decoding import open_reader
 from dr_irl.language.route import Decoding, known_route
+from dr_irl.language.thoughts import answer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,14 @@ class Sample:
     token_ids: tuple[int, ...]
     """With the end token, where the model produced it."""
     text: str
+    """All that was said, thoughts included."""
     truncated: bool
     """True where the length limit ended it, not the end token."""
+
+    @property
+    def answer(self) -> str:
+        """The text without its thoughts: what is rewarded and judged; empty where a thought has no end."""
+        return answer_of(self.text)
 
 
 @runtime_checkable
@@ -76,6 +83,7 @@ class CachedPrefixSampler:
         # Like `generate`; a model that cannot generate has no such settings.
         own = getattr(model, "generation_config", None)
         self._ends = end_ids(tokenizer, own.eos_token_id if own else None)
+        self._marks = thought_marks(tokenizer) - self._ends
         self._decoding = route.decoding if (route := known_route(model)) else Decoding.SHARED
 
     @torch.inference_mode()
@@ -147,5 +155,5 @@ class CachedPrefixSampler:
 
     def _to_sample(self, token_ids: list[int]) -> Sample:
         finished = token_ids[-1] in self._ends
-        text = str(self.tokenizer.decode(token_ids, skip_special_tokens=True)).strip()
+        text = sampled_text(self.tokenizer, token_ids, self._marks)
         return Sample(token_ids=tuple(token_ids), text=text, truncated=not finished)

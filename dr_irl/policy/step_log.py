@@ -146,8 +146,8 @@ def headline(records: Sequence[StepRecord]) -> dict[str, float]:
 
 def _completion_readings(rollouts: Rollouts, rows: Sequence[int], judge: Judge) -> dict[str, float]:
     samples = [sample for row in rows for sample in rollouts.samples[row]]
-    refused = [judge(rollouts.prompts[row].text, sample.text) for row in rows for sample in rollouts.samples[row]]
-    openings = Counter(" ".join(sample.text.lower().split()[:_PREFIX_WORDS]) for sample in samples)
+    refused = [judge(rollouts.prompts[row].text, sample.answer) for row in rows for sample in rollouts.samples[row]]
+    openings = Counter(" ".join(sample.answer.lower().split()[:_PREFIX_WORDS]) for sample in samples)
     return {
         "refusal": sum(map(bool, refused)) / len(samples),
         "length_tokens": sum(len(sample.token_ids) for sample in samples) / len(samples),

@@ -105,7 +105,8 @@ tokenizer = AutoTokenizer.from_pretrained("tokenizer")
 vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {subject.name}=adapter
 ```
 
-{bundled}Prompts go through the tokenizer's chat template."""
+{bundled}Prompts go through the tokenizer's chat template, in which the template arguments and the date of the settings
+below are written."""
 
 
 def _results(models: Sequence[ModelSummary]) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dr_irl.errors import DataError
 from dr_irl.language.adapters import draw_lora_weights
 from dr_irl.language.anatomy import context_length, decoder_of, layers_name, named_projections
-from dr_irl.language.chat import padding_id, preamble_length, prompt_ids, response_ids
+from dr_irl.language.chat import bare_answers, padding_id, preamble_length, prompt_ids, response_ids
 from dr_irl.language.decoders import open_decoder
 from dr_irl.language.masks import micro_batches
 from dr_irl.language.packing import Bundle, Packed, pack
@@ -119,6 +119,11 @@ class RewardBackbone:
         room = [self._context - len(prompt) for prompt in prompt_ids(self.tokenizer, prompts)]
         lengths = [len(ids) for ids in response_ids(self.tokenizer, responses, limit=self._context + 1)]
         return [length > min(self.limit, left) for length, left in zip(lengths, room, strict=True)]
+
+    def trimmed(self, responses: Sequence[str]) -> list[bool]:
+        """Tell which answers are scored without the markers of a turn, or the thoughts, that they hold."""
+        bare = bare_answers(self.tokenizer, responses)
+        return [one != other for one, other in zip(bare, responses, strict=True)]
 
     def scored_tokens(self, responses: Sequence[str]) -> list[int]:
         """Count the tokens of each answer that are scored: all up to the limit."""

@@ -92,7 +92,7 @@ class RewardPanel:
             )
         backbone = RewardBackbone(
             load_adapters(base, folders),
-            load_tokenizer(origin.model, origin.revision),
+            load_tokenizer(origin.model, origin.revision, origin.rendering),
             adapted_layers=shared.adapted_layers,
             limit=shared.max_answer_tokens,
         )
@@ -110,6 +110,7 @@ class RewardPanel:
         """Calibrated reward of each answer under its category's model; each text runs once.
 
         An empty answer is scored like any other. Of an answer longer than the limit the beginning is scored: see `cut`.
+        What a thought or a marker of the turn says is not scored: see `trimmed`.
 
         Raises:
             DataError: a category has no reward model.
@@ -125,6 +126,10 @@ class RewardPanel:
     def cut(self, prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
         """Tell of which answers only the beginning is scored: those beyond the token limit, or the context."""
         return self._backbone.cut(prompts, responses)
+
+    def trimmed(self, responses: Sequence[str]) -> list[bool]:
+        """Tell which answers are scored without the markers of a turn, or the thoughts, that they hold."""
+        return self._backbone.trimmed(responses)
 
     def scored_tokens(self, responses: Sequence[str]) -> list[int]:
         """Count the tokens of each answer that are scored: all up to the limit."""

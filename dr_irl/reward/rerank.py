@@ -53,7 +53,7 @@ class Reranker:
             DataError: the category has no reward model, or the prompt leaves no room for an answer.
         """
         start = time.perf_counter()
-        answers = [s.text for s in self._sampler.sample([prompt], per_prompt=self._count, generator=generator)[0]]
+        answers = [s.answer for s in self._sampler.sample([prompt], per_prompt=self._count, generator=generator)[0]]
         sampled = time.perf_counter()
         choice = best_of(self._panel.score([category] * self._count, [prompt] * self._count, answers))
         scored = time.perf_counter()

@@ -7,7 +7,7 @@ is an error there. The card is what makes them errors here.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from dr_irl.errors import ModelError
 from dr_irl.language.adapters import save_adapter
+from dr_irl.language.rendering import DEFAULT_DATE, Rendering
 from dr_irl.reward.model import RewardBackbone
 from dr_irl.reward.outcome import Calibration
 
@@ -45,6 +46,15 @@ class Origin:
     dtype: str
     digest: str
     """`weights_digest` of these layers."""
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What its chat template is given."""
+    template_date: str = DEFAULT_DATE
+    """The day that its chat template is told it is."""
+
+    @property
+    def rendering(self) -> Rendering:
+        """How prompts and answers are rendered."""
+        return Rendering(self.template_arguments, self.template_date)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class Tally:
     """Sum of the rewards."""
     cut: int = 0
     """Rows of which only the beginning was scored."""
+    trimmed: int = 0
+    """Rows whose thoughts, or markers of a turn such as an end token, were left out."""
 
     @property
     def mean(self) -> float:
@@ -43,9 +45,11 @@ class RowScorer:
         except DataError as error:
             raise self._placed(batch, error) from error
         cut = self._panel.cut(batch.prompts, batch.responses)
-        for category, reward, each in zip(batch.categories, rewards, cut, strict=True):
+        trimmed = self._panel.trimmed(batch.responses)
+        for category, reward, short, bare in zip(batch.categories, rewards, cut, trimmed, strict=True):
             tally = self.tallies[category]
-            tally.rows, tally.total, tally.cut = tally.rows + 1, tally.total + reward, tally.cut + each
+            tally.rows, tally.total = tally.rows + 1, tally.total + reward
+            tally.cut, tally.trimmed = tally.cut + short, tally.trimmed + bare
         return with_scores(batch.rows, rewards, cut)
 
     def _placed(self, batch: Batch, error: DataError) -> DataError:

@@ -114,6 +114,12 @@ def _print_summary(tallies: "Mapping[str, Tally]") -> None:
             typer.echo(
                 f"{category:<26} {tally.rows:>8} rows  mean reward {tally.mean:>7.2f}  {tally.cut:>6} cut", err=True
             )
+    if trimmed := sum(tally.trimmed for tally in tallies.values()):
+        typer.echo(
+            f"{trimmed} of {sum(tally.rows for tally in tallies.values())} answers held markers of a turn, such as an "
+            "end token, or thoughts: scored without them",
+            err=True,
+        )
 
 
 @contextmanager

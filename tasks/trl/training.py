@@ -21,7 +21,6 @@ from dr_irl.errors import CollapseError, DivergenceError, SettingsError
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.integrations.trl import DynamicRewardGRPOTrainer, RoutedReward
 from dr_irl.language.chat import prompt_ids
-from dr_irl.language.load import load_tokenizer
 from dr_irl.policy.alarms import collapse_signs
 from dr_irl.policy.rollouts import Rollouts
 from dr_irl.policy.step_log import headline, step_records
@@ -29,7 +28,7 @@ from dr_irl.records import ScalingRecord, StepRecord
 from dr_irl.reward.panel import RewardPanel
 from dr_irl.scaling.dynamic import Factors
 from tasks.contents import ADAPTER, SCALING, STEPS
-from tasks.models import base_policy
+from tasks.models import base_policy, policy_tokenizer
 from tasks.trl.job import Report, TrlJob, scheduled_rows, trl_arguments, updates_per_step
 
 logger = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ def _write(trainer: RecordingTrainer, policy: Any, weights: Any, job: TrlJob) ->
 def make_trainer(job: TrlJob, report: Report, scratch: Path) -> RecordingTrainer:
     """Load models and data; TRL's arguments come first, because they choose this process's device."""
     settings = job.settings
-    tokenizer = load_tokenizer(settings.models.policy, settings.models.policy_revision)
+    tokenizer = policy_tokenizer(settings)
     longest = max(len(ids) for ids in prompt_ids(tokenizer, [prompt.text for prompt in job.prompts]))
     arguments = GRPOConfig(**trl_arguments(settings, longest_prompt=longest, scratch=scratch))
     _require_processes(arguments, settings.alignment.num_processes)

@@ -157,3 +157,30 @@ def test_one_reward_model_for_all_has_to_be_trained() -> None:
 def test_setting_of_the_loop_out_of_range_is_refused(path: str, value: object) -> None:
     with pytest.raises(SettingsError, match=path):
         load_settings("demo", {path: value})
+
+
+def test_template_arguments_and_the_date_are_read_from_the_command_line() -> None:
+    settings = load_settings(
+        "smoke",
+        parse_overrides(["models.template_arguments={enable_thinking: false}", "models.template_date=2031-01-02"]),
+    )
+    assert settings.models.template_arguments == {"enable_thinking": False}
+    assert settings.models.template_date == "2031-01-02"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("models.template_arguments={tokenize: false}", "template_arguments: tokenize cannot be given"),
+        ("models.template_arguments={chat_template: 1, bos_token: x}", "bos_token, chat_template cannot"),
+        ("models.template_arguments=enable_thinking", "'enable_thinking' is no mapping; write {NAME: VALUE}"),
+        ("models.template_arguments={day: 2031-01-02}", "is no variable with a JSON value"),
+        ("models.template_arguments={a b: 1}", "'a b': 1 is no variable"),
+        ("models.template_date=today", "'today' is no day; write YYYY-MM-DD"),
+        ("models.template_date='2031-02-30'", "'2031-02-30' is no day"),
+        ("models.template_date=2031-02-30", "'2031-02-30' is no YAML value; quote it"),
+        ("models.template_date=20310102", "20310102 is no day"),
+    ],
+)
+def test_what_a_template_cannot_be_given_is_told(assignment: str, sentence: str) -> None:
+    assert sentence in problem(assignment)

@@ -1,11 +1,20 @@
 """Prompts and answers as token ids of the tiny model: one token per byte."""
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from dr_irl.errors import ModelError
-from dr_irl.language.chat import end_ids, preamble_length, prompt_ids, response_ids
+from dr_irl.language.chat import (
+    end_ids,
+    preamble_length,
+    prompt_ids,
+    response_ids,
+    sampled_text,
+    thought_marks,
+)
 from dr_irl.language.load import load_tokenizer
+from dr_irl.language.thoughts import answer_of
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +118,59 @@ def test_content_is_given_in_parts_where_the_template_wants_them() -> None:
 def test_a_template_that_shows_no_prompt_is_refused(template: str, told: str) -> None:
     with pytest.raises(ModelError, match=f"the chat template of .* {told}"):
         prompt_ids(with_template(template), ["hello"])
+
+
+CHANNELS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<|system|>final{% endif %}{{ m.content }}"
+    "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Writes something between the start of an answer and its text."""
+
+
+def test_an_answer_is_opened_as_the_template_opens_it() -> None:
+    tokenizer = with_template(CHANNELS)
+    assert tokenizer.decode(response_ids(tokenizer, ["yes"], limit=99)[0]) == "<|system|>finalyes<|end|>"
+
+
+def test_white_space_before_an_answer_is_left_to_the_answer(tokenizer: PreTrainedTokenizerBase) -> None:
+    spaced = with_template(CHANNELS.replace("<|system|>final", " "))
+    assert response_ids(spaced, ["yes"], limit=99) == response_ids(tokenizer, ["yes"], limit=99)
+
+
+def test_an_answer_is_tokenised_without_its_thought(tokenizer: PreTrainedTokenizerBase) -> None:
+    [ids] = response_ids(tokenizer, ["<think>hm</think> yes"], limit=99)
+    assert tokenizer.decode(ids) == "yes<|end|>"
+
+
+def test_special_tokens_that_part_a_thought_from_an_answer_stay_in_the_text() -> None:
+    tokenizer = load_tokenizer("bundled:tiny-random-lm")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    marks = thought_marks(tokenizer)
+    ids = tokenizer("[THINK]hm[/THINK] no<|end|>", add_special_tokens=False)["input_ids"]
+    assert sampled_text(tokenizer, ids, marks) == "[THINK]hm[/THINK] no"
+    assert answer_of(sampled_text(tokenizer, ids, marks)) == "no"
+
+
+def test_an_ordinary_tokenizer_has_no_marks_of_thoughts(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert thought_marks(tokenizer) == frozenset()
+
+
+def test_a_template_without_a_system_role_is_no_matter(tokenizer: PreTrainedTokenizerBase) -> None:
+    strict = with_template(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + str(tokenizer.chat_template)
+    )
+    assert prompt_ids(strict, ["Hi!"]) == prompt_ids(tokenizer, ["Hi!"])
+
+
+@pytest.mark.parametrize("written", ["{{ bos_token }}", ""], ids=["by the template", "by nobody"])
+def test_a_beginning_is_written_by_the_template_alone(tokenizer: PreTrainedTokenizerBase, written: str) -> None:
+    own = with_template(written + str(tokenizer.chat_template))
+    own.bos_token = "<|system|>"
+    system = own.convert_tokens_to_ids("<|system|>")
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|system|> $A", special_tokens=[("<|system|>", system)]
+    )
+    assert own("a")["input_ids"][0] == system
+    assert prompt_ids(own, ["a"])[0].count(system) == bool(written)
+    assert system not in response_ids(own, ["a"], limit=9)[0]

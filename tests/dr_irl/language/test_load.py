@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from dr_irl.errors import ModelError
 from dr_irl.language import load as loading
 from dr_irl.language.anatomy import named_projections
+from dr_irl.language.chat import prompt_ids, response_ids
 from dr_irl.language.load import (
     load_causal_lm,
     load_encoder,
@@ -200,3 +201,43 @@ def test_a_tokenizer_that_nothing_ends_is_refused(copied: Path) -> None:
     (copied / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m.content }}{% endfor %}")
     with pytest.raises(ModelError, match="has no end token, and its chat template closes no turn"):
         load_tokenizer(str(copied))
+
+
+def test_an_adapter_that_is_named_as_a_model_is_told_with_what_to_name(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "its/base"}))
+    for load in (load_tokenizer, partial(load_causal_lm, dtype=torch.float32), look):
+        with pytest.raises(ModelError, match=r"is an adapter, not a model; name its base model, its/base,"):
+            load(str(tmp_path))
+
+
+def test_a_token_without_an_embedding_is_refused_with_the_numbers(copied: Path) -> None:
+    tokenizer = load_tokenizer(NAME)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["word"])
+    tokenizer.save_pretrained(copied)
+    with pytest.raises(ModelError, match=rf"has {rows + 1} tokens, and 1 .*, to number {rows}, are beyond the {rows} "):
+        load_tokenizer(str(copied))
+
+
+def test_a_special_token_that_never_comes_up_needs_no_embedding(copied: Path) -> None:
+    tokenizer = load_tokenizer(NAME)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(copied)
+    [ids] = prompt_ids(load_tokenizer(str(copied)), ["see <image>"])
+    assert max(ids) < len(tokenizer) - 1
+
+
+def test_a_pad_token_without_an_embedding_is_refused(copied: Path) -> None:
+    tokenizer = load_tokenizer(NAME)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(copied)
+    with pytest.raises(ModelError, match="are beyond the"):
+        load_tokenizer(str(copied))
+
+
+def test_a_tokenizer_without_an_end_token_ends_turns_as_its_template_does(copied: Path) -> None:
+    settings = copied / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"eos_token": None}))
+    tokenizer = load_tokenizer(str(copied))
+    assert tokenizer.eos_token_id is None
+    assert tokenizer.convert_ids_to_tokens(response_ids(tokenizer, ["a"], limit=9)[0])[-1] == "<|end|>"

@@ -179,3 +179,9 @@ def test_an_answer_stops_at_every_token_that_generate_stops_at(model: PreTrained
         model.generation_config.eos_token_id = before
     first = whole.token_ids.index(whole.token_ids[2]) + 1
     assert (cut.token_ids, cut.truncated) == (whole.token_ids[:first], False)
+
+
+@pytest.mark.parametrize(("text", "answer"), [("<think>hm</think>No.", "No."), ("<think>hm", ""), ("No.", "No.")])
+def test_a_sample_keeps_what_was_said_and_knows_its_answer(text: str, answer: str) -> None:
+    sampled = Sample((1,), text, truncated=False)
+    assert (sampled.text, sampled.answer) == (text, answer)

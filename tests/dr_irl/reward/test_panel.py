@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from dr_irl.errors import DataError, DivergenceError, ModelError
 from dr_irl.language.load import load_reward_backbone, load_tokenizer
+from dr_irl.language.rendering import Rendering
+from dr_irl.language.resolve import resolve_model
 from dr_irl.reward.model import RewardBackbone, add_reward_adapter
 from dr_irl.reward.outcome import Calibration
 from dr_irl.reward.panel import RewardPanel
-from dr_irl.reward.saved import CARD_NAME, Origin, save_reward_model, weights_digest
+from dr_irl.reward.saved import CARD_NAME, Origin, read_card, save_reward_model, weights_digest
 from dr_irl.reward.verify import verify_in_new_process
 
 NAME = "bundled:tiny-random-lm"
@@ -233,3 +235,35 @@ def test_digest_changes_with_a_weight() -> None:
     before = weights_digest(model)
     next(model.parameters()).data.add_(0.5)
     assert weights_digest(model) != before
+
+
+def test_a_panel_renders_as_it_was_trained(tmp_path: Path) -> None:
+    """The template asks for the date, and for an argument."""
+    base = tmp_path / "base"
+    shutil.copytree(resolve_model(NAME), base)
+    template = base / "chat_template.jinja"
+    template.write_text("<|system|>{{ strftime_now('%Y') }}{{ mood }}<|end|>" + template.read_text())
+    card = {"template_arguments": {"mood": "calm"}, "template_date": "2031-01-02"}
+    name, given = str(base), Rendering({"mood": "calm"}, "2031-01-02")
+    model = load_reward_backbone(name, depth=2, dtype=torch.float32)
+    origin = Origin(name, None, 2, "float32", weights_digest(model), *card.values())
+    adapted = add_reward_adapter(
+        model, "insult", rank=2, adapted_layers=1, target_modules=["v_proj"], generator=torch.Generator().manual_seed(0)
+    )
+    adapted.get_base_model().score.modules_to_save["insult"].weight.data.normal_(std=9.0)
+    scored = RewardBackbone(adapted.eval(), load_tokenizer(name, None, given), adapted_layers=1, limit=48)
+    save_reward_model(scored, "insult", Calibration(0.0, 1.0), origin, tmp_path / "insult")
+    assert {key: read_card(tmp_path / "insult").origin.__getattribute__(key) for key in card} == card
+    prepared = scored.prepare(["mock him"], [["no"]])
+    [wanted] = scored.rewards_in_passes(prepared)
+    loaded = RewardPanel.load(tmp_path / "insult")
+    assert loaded.score(["insult"], ["mock him"], ["no"]).tolist() == wanted.tolist()
+    changed_card(tmp_path / "insult", template_date="2044-01-02")
+    with pytest.raises(ModelError, match="scores fixed texts .* off"):
+        RewardPanel.load(tmp_path / "insult")
+
+
+@pytest.mark.parametrize("answer", ["no<|end|>", "no<|im_end|>\n", "<think>yes</think>no"])
+def test_markers_and_thoughts_are_not_scored(panel: RewardPanel, answer: str) -> None:
+    bare, held = panel.score(["insult"] * 2, ["mock him"] * 2, ["no", answer]).tolist()
+    assert (held, panel.trimmed(["no", answer])) == (pytest.approx(bare, abs=1e-5), [False, True])

@@ -30,6 +30,9 @@ class Lengths(RewardPanel):
     def cut(self, prompts: Sequence[str], responses: Sequence[str]) -> list[bool]:
         return [len(response) > 3 for response in responses]
 
+    def trimmed(self, responses: Sequence[str]) -> list[bool]:
+        return [response.endswith("|") for response in responses]
+
 
 def batch(*rows: tuple[str, str, str]) -> Batch:
     categories, prompts, responses = (list(column) for column in zip(*rows, strict=True))
@@ -52,6 +55,12 @@ def test_rows_are_tallied_by_category_over_batches() -> None:
     scorer.score(batch(("benign", "a", "1")))
     assert scorer.tallies == {"insult": Tally(1, -2.0, 0), "benign": Tally(2, 6.0, 1)}
     assert scorer.tallies["benign"].mean == 3.0
+
+
+def test_answers_scored_without_their_markers_are_counted() -> None:
+    scorer = RowScorer(Lengths())
+    scorer.score(batch(("benign", "a", "1|"), ("benign", "b", "12"), ("insult", "c", "|")))
+    assert [scorer.tallies[name].trimmed for name in ("benign", "insult")] == [1, 1]
 
 
 def test_a_row_that_cannot_be_scored_is_told_by_its_place() -> None:
