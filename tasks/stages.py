@@ -204,7 +204,10 @@ BALANCE = Stage(
         "balance": s.balance.model_dump(),
         "demonstrations": s.demonstrations.model_dump(),
         "judge": s.judge,
-        "fitting": {"policy": policy_identity(s)["policy"], **some(s.completions, "max_new_tokens")},
+        "fitting": {
+            **{name: policy_identity(s)[name] for name in ("policy", "template")},
+            **some(s.completions, "max_new_tokens"),
+        },
         "models": policy_identity(s) if s.demonstrations.generator == "policy" else {},
         **({"categories": _categories()} if s.demonstrations.generator == "policy" else {}),
     },
