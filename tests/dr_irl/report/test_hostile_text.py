@@ -23,7 +23,7 @@ def test_hostile_text_makes_no_tag_and_no_attribute(page, model, answer, reward)
         profile=HOSTILE,
         settings={HOSTILE: HOSTILE, "list": [HOSTILE]},
         environment={"machine": HOSTILE},
-        balance=BalanceSummary({HOSTILE: 1}, {HOSTILE: 2}, 0.5, 0.5, {HOSTILE: 3}),
+        balance=BalanceSummary({HOSTILE: 1}, {HOSTILE: 2}, 0.5, 0.5, {HOSTILE: {HOSTILE: 3}}),
         rewards=[
             reward(
                 HOSTILE, hard_accuracy=dict.fromkeys(["all", HOSTILE], some), rules={HOSTILE: some}, warnings=[HOSTILE]
