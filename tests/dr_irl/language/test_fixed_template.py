@@ -85,6 +85,10 @@ def test_a_template_is_told_the_day_of_the_run(template: str, day: str, tmp_path
     assert said(AutoTokenizer.from_pretrained(tmp_path)) == said(tokenizer)
 
 
+def test_a_template_that_reads_a_day_without_a_clock_is_told_it() -> None:
+    assert "02 Jan 2031" in said(fixed("{{ date_string|default('') }}" + PLAIN, date="2031-01-02"))
+
+
 def test_a_day_that_is_given_as_an_argument_is_the_one_told() -> None:
     assert "yesterday" in said(fixed(LLAMA + PLAIN, arguments={"date_string": "yesterday"}))
 
@@ -104,8 +108,11 @@ def test_a_template_that_would_not_say_the_same_tomorrow_is_refused(template: st
         fixed(template + PLAIN)
 
 
-def test_a_thought_that_every_prompt_opens_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    assert said(fixed(FORCED)) == f"{SAID}<think>\n\n</think>\n\n"
+@pytest.mark.parametrize(
+    "forced", [FORCED, TURNS + "{{ '<|assistant|><think>\\n' if add_generation_prompt else '' }}\n"]
+)
+def test_a_thought_that_every_prompt_opens_is_closed(forced: str) -> None:
+    assert said(fixed(forced)) == f"{SAID}<think>\n\n</think>\n\n"
 
 
 def test_the_argument_that_keeps_a_template_from_opening_a_thought_is_named() -> None:
