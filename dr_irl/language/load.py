@@ -33,6 +33,7 @@ from dr_irl.language.anatomy import body_name, context_length, named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import padding_id, prompt_ids, response_ids, turn_end
 from dr_irl.language.fixed_template import fix_template
+from dr_irl.language.own_head import remember_whole_head
 from dr_irl.language.proof.proved import is_known, route_of_loaded
 from dr_irl.language.rendering import Rendering
 from dr_irl.language.resolve import BUNDLED_PREFIX, model_identity, resolve_model
@@ -128,7 +129,9 @@ def load_causal_lm(
     name: str, revision: str | None = None, *, dtype: torch.dtype, device: str = "cpu"
 ) -> PreTrainedModel:
     """Load a frozen causal language model."""
-    return _load(AutoModelForCausalLM, name, revision, dtype=dtype, device=device)
+    model = _load(AutoModelForCausalLM, name, revision, dtype=dtype, device=device)
+    remember_whole_head(model)
+    return model
 
 
 def context_of(name: str, revision: str | None = None) -> int | None:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dr_irl.language.openings import TokenShares
+from dr_irl.language.own_head import whole_head
 from dr_irl.language.packing import Packed
 
 _POSITIONS = 128
@@ -34,6 +35,7 @@ def answer_logprobs(
     states: Float[Tensor, "rows length hidden"], head: nn.Module, packed: Packed, *, temperature: float = 1.0
 ) -> AnswerLogprobs:
     """Score each answer in float32, given the final states of the rows and the language-model head."""
+    head = whole_head(head)
     predicting = answer_states(states, packed, where=packed.answer)
     chunks = zip(predicting.split(_POSITIONS), packed.answer_ids[packed.answer].split(_POSITIONS), strict=True)
     score = _FrozenHeadScores.apply if _is_frozen(head) else _scores
@@ -65,7 +67,7 @@ def distributions(
     states: Float[Tensor, "count hidden"], head: nn.Module, *, temperature: float = 1.0
 ) -> Float[Tensor, "count vocabulary"]:
     """Log-probabilities of the whole vocabulary, in float32, after each of the final states."""
-    return _logits(head, states, temperature).log_softmax(dim=-1)
+    return _logits(whole_head(head), states, temperature).log_softmax(dim=-1)
 
 
 def symmetric_kl(

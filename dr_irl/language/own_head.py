@@ -15,6 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from dr_irl.language.anatomy import base_of, body_name, body_of
 
+_WHOLE = "whole_head"
+
 
 class OwnHead(nn.Module):
     """What a language model's `forward` does after its decoder."""
@@ -44,6 +46,18 @@ def head_of(model: PreTrainedModel | PeftModel) -> nn.Module:
     states = (100 * torch.randn(2, linear.in_features, generator=generator)).to(linear.weight)
     with torch.no_grad():
         return linear if torch.equal(own(states), linear(states[None])[0]) else own
+
+
+def remember_whole_head(model: PreTrainedModel) -> None:
+    """Let a linear head know what its model does besides, so that nobody who is given the head alone forgets it."""
+    head, linear = head_of(model), model.get_output_embeddings()
+    if head is not linear:
+        cast(nn.Module, linear).__dict__[_WHOLE] = head  # no submodule: the head has the linear layer within it
+
+
+def whole_head(head: nn.Module) -> nn.Module:
+    """Return all that a model does after its decoder, given that or its linear head alone."""
+    return head.__dict__.get(_WHOLE, head)
 
 
 class _HandsOn(nn.Module):

@@ -102,8 +102,8 @@ def test_what_a_package_brings_is_in_the_plan(workplace: Workplace) -> None:
     found = planned(workplace.command("plan", *chosen, "--store", "empty"))
     assert "reward/scams" in found
     others = planned(workplace.command("plan", *chosen, "--set", "judge=wording", "--store", "empty"))
-    assert {name for name in found if found[name] != others[name]} >= {"reward/insult", "grpo", "evaluation/unaligned"}
-    assert found["hardness"] == others["hardness"]
+    assert {name for name in found if found[name] != others[name]} >= {"balance", "grpo", "evaluation/unaligned"}
+    assert found["route"] == others["route"]
 
 
 def test_an_edit_of_the_package_builds_anew_what_depends_on_it(workplace: Workplace, tmp_path: Path) -> None:

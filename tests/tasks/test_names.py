@@ -55,8 +55,8 @@ def test_the_judge_counts_by_name_and_code_where_it_is_asked(outside: Path, stag
     assert {name for name in after.source if after.source[name] != before.source.get(name)} == {"strict_judges"}
 
 
-def test_the_judge_counts_for_demonstrations_only_where_it_checks_some() -> None:
-    assert "judge" not in identity(stages.BALANCE, {}).settings
+def test_the_judge_counts_for_demonstrations_whose_refusals_it_checks() -> None:
+    assert identity(stages.BALANCE, {}).settings["judge"] == "wording"
 
 
 @pytest.mark.parametrize("entry", ["no_such_module:x", "dr_irl.evaluation.judges.wording:x"])

@@ -1,12 +1,15 @@
 """Every rung gives the states, the log-probabilities and the gradients of the model's own forward pass."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from families import tiny_causal_lm
 from peft import PeftModel
 
-from dr_irl.language.adapters import add_policy_adapter
+from dr_irl.language.adapters import add_policy_adapter, share_weights
 from dr_irl.language.decoders import open_decoder
+from dr_irl.language.load import load_causal_lm
 from dr_irl.language.logprobs import answer_logprobs
 from dr_irl.language.own_head import OwnHead, head_of
 from dr_irl.language.packing import Bundle, Packed, pack
@@ -98,3 +101,19 @@ def test_the_head_is_what_forward_does_after_the_decoder(family: str) -> None:
 def test_a_head_that_does_nothing_else_is_the_plain_one(family: str, plain: bool) -> None:
     model = tiny_causal_lm(family)
     assert head_of(model) is model.get_output_embeddings() if plain else isinstance(head_of(model), OwnHead)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "granite", "cohere", "llama"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_is_given_the_linear_head_of_a_loaded_model_scores_as_the_model_does(
+    family: str, shared: bool, tmp_path: Path
+) -> None:
+    tiny_causal_lm(family).save_pretrained(tmp_path)
+    model = load_causal_lm(str(tmp_path), dtype=torch.float32)
+    model = share_weights(model) if shared else model
+    packed = pack([Bundle([5, 6, 40], [[50, 51, 52]])], pad=0, shared=1)
+    decoder = open_decoder(model, upper_layers=1)
+    states = decoder.states(decoder.features(packed), packed)
+    found = answer_logprobs(states, model.get_output_embeddings(), packed).logprobs[0]
+    logits = model(input_ids=torch.tensor([[5, 6, 40, 50, 51, 52]])).logits[0, 2:-1]
+    torch.testing.assert_close(found, logits.log_softmax(dim=-1)[range(3), [50, 51, 52]], atol=1e-4, rtol=1e-5)
