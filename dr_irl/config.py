@@ -4,6 +4,7 @@ The options of a room of the method stand in that room, in `options.py` or `boun
 The classes below are read by `tasks/` and `flows/` alone.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from dr_irl.categories import ALL_LABELS, HARM_CATEGORIES
+from dr_irl.contradictions import contradictions
 from dr_irl.evaluation.judges import JUDGES
 from dr_irl.language.number_format import NumberFormat, fastest_number_format
 from dr_irl.language.rendering import DEFAULT_DATE, as_arguments, as_date
@@ -26,6 +28,17 @@ from dr_irl.promotion.bounds import Bounds
 from dr_irl.reward.options import RewardOptions
 from dr_irl.scaling.options import HardnessOptions, ScalingRule
 from dr_irl.section import Section
+
+
+def as_device(name: str) -> str:
+    """Return the name of a device.
+
+    Raises:
+        ValueError: there is no such device, or none that numbers were compared on.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"{name!r} is none; allowed are cpu, cuda and cuda:N")
+    return name
 
 
 class ModelSettings(Section):
@@ -41,7 +54,7 @@ class ModelSettings(Section):
     """Commit, tag or branch of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the frozen weights; adapters are always float32. `auto`: what the device is fastest in."""
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: Annotated[str, AfterValidator(as_device)] = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     sampler: Annotated[str, AfterValidator(SAMPLERS.check)] = "cached-prefix"
     """What samples answers (`grpo-trl` does so itself): `cached-prefix`, or one that another package brings."""
@@ -69,7 +82,7 @@ class ModelSettings(Section):
 class SourceSettings(Section):
     """Where prompts come from."""
 
-    files: tuple[str, ...] = ("seed",)
+    files: tuple[str, ...] = Field(default=("seed",), min_length=1)
     """`seed` (the demonstrations shipped here), or Parquet, JSONL or CSV files, local or s3://."""
     evaluation_files: tuple[str, ...] = ()
     """Files whose prompts must not be trained on: every overlapping prompt is dropped."""
@@ -200,9 +213,9 @@ class Settings(Section):
         return JUDGES.check(name)
 
     @model_validator(mode="after")
-    def _single_is_trained(self) -> "Settings":
-        if self.grpo.reward_models == "single" and not self.reward.single_baseline:
-            raise ValueError("grpo.reward_models = single needs reward.single_baseline = true, which trains that model")
+    def _agree(self) -> "Settings":
+        if found := contradictions(self):
+            raise ValueError("; ".join(found))
         return self
 
     @property

@@ -19,6 +19,19 @@ PROFILES: tuple[str, ...] = get_args(Shipped)
 _EXTENDS = "extends"
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain values; a name that is said twice in one mapping is an error, where YAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for name in (name for name, _ in node.value if isinstance(name, yaml.ScalarNode)):
+            if name.value in seen:
+                problem = f"{name.value!r} is there twice; say it once"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=name.start_mark)
+            seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
     """Read a profile and apply dotted overrides such as `{"grpo.steps": 20}`.
 
@@ -70,7 +83,9 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
+    except yaml.constructor.ConstructorError as error:
+        raise SettingsError(f"{where}: {text!r}: {error.problem}") from None
     except (yaml.YAMLError, ValueError):  # a day that no calendar has is a ValueError
         raise SettingsError(f"{where}: {text!r} is no YAML value; quote it") from None
 
@@ -115,7 +130,7 @@ def _parse_profile(profile: str) -> dict[str, Any]:
     else:
         raise SettingsError(f"profile {profile!r} is unknown; allowed are {_known()}")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"profile {profile!r} is no YAML: {error}") from None
     if not isinstance(values, dict):
@@ -136,4 +151,5 @@ def _assign(values: dict[str, Any], name: str, value: Any) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise SettingsError(f"setting {name!r}: {section!r} is a value, not a section")
-    values[leaf] = value
+    below = values.get(leaf)
+    values[leaf] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value

@@ -32,8 +32,40 @@ def _problem(detail: Any, root: type[BaseModel]) -> tuple[str, str, str]:
             return name, f"setting {name}: " if name else "", str(detail["ctx"]["error"])
         case "model_type":
             return name, f"setting {name} = {detail['input']!r}: ", "a section of named settings is needed"
-    message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}"
-    return name, f"setting {name} = {detail['input']!r}: ", message
+    return name, f"setting {name} = {detail['input']!r}: ", _allowed(detail)
+
+
+def _allowed(detail: Any) -> str:
+    """Say what is allowed instead, in words of ours for everything that settings can be."""
+    limits = detail.get("ctx", {})
+    match detail["type"]:
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "a whole number is needed"
+        case "float_type" | "float_parsing" | "finite_number":
+            return "a number is needed"
+        case "bool_type" | "bool_parsing":
+            return "true or false is needed"
+        case "string_type":
+            return "text is needed; quote it"
+        case "tuple_type" | "list_type":
+            return f"a list is needed; write [{detail['input']}]"
+        case "dict_type":
+            return "names with values are needed; write {name: value}"
+        case "too_short":
+            return f"{limits['min_length']} or more items are needed"
+        case "too_long":
+            return f"{limits['max_length']} items at most are allowed"
+        case "greater_than":
+            return f"more than {limits['gt']:g} is allowed"
+        case "greater_than_equal":
+            return f"{limits['ge']:g} or more is allowed"
+        case "less_than":
+            return f"less than {limits['lt']:g} is allowed"
+        case "less_than_equal":
+            return f"{limits['le']:g} or less is allowed"
+        case "literal_error":
+            return f"allowed is {limits['expected']}"
+    raise AssertionError(f"a setting is of a kind without words: {detail['type']}")
 
 
 def _locate(location: tuple[int | str, ...], section: type[BaseModel]) -> tuple[type[BaseModel], list[str]]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dr_irl.config import Settings
 from dr_irl.demonstrations.fitting import Lengths
+from dr_irl.errors import SettingsError
 from dr_irl.language.adapters import load_policy_adapter, merge_adapter_into, share_weights
 from dr_irl.language.chat import prompt_ids
 from dr_irl.language.load import (
@@ -50,7 +51,7 @@ def rendering_of(settings: Settings) -> Rendering:
 
 
 def check_policy(settings: Settings) -> None:
-    """Refuse, before anything is built, a policy that cannot be aligned."""
+    """Refuse, before anything is built, a policy that cannot be aligned, or not by these settings."""
     models, grpo, reward = settings.models, settings.grpo, settings.reward
     policy_tokenizer(settings)
     look_at_policy(
@@ -61,6 +62,26 @@ def check_policy(settings: Settings) -> None:
         dtype=getattr(torch, models.number_format),
         device=models.device,
     )
+    _require_room(settings)
+
+
+def _require_room(settings: Settings) -> None:
+    """Refuse answers so long that no prompt of any length fits before them."""
+    context = context_of(settings.models.policy, settings.models.policy_revision)
+    lengths = {
+        "completions.max_new_tokens": settings.completions.max_new_tokens,
+        "evaluation.max_new_tokens": settings.evaluation.max_new_tokens,
+        "warm_start.max_answer_tokens": settings.warm_start.max_answer_tokens if settings.warm_start.steps else 0,
+        "demonstrations.max_new_tokens": (
+            settings.demonstrations.max_new_tokens if settings.demonstrations.generator == "policy" else 0
+        ),
+    }
+    beyond = [f"{name} = {length}" for name, length in lengths.items() if context is not None and length >= context]
+    if beyond:
+        raise SettingsError(
+            f"{'; '.join(beyond)}: the context of {settings.models.policy!r} is {context} tokens, prompt and answer "
+            "together; allowed is less, by what your prompts take"
+        )
 
 
 def prompt_lengths(settings: Settings, *, answer_tokens: int) -> tuple[Lengths, int | None]:

@@ -42,7 +42,7 @@ class GrpoOptions(Section):
     """Rank of the policy's LoRA matrices, warm start included."""
     adapted_layers: PositiveInt = 1000
     """Topmost layers that carry LoRA; the frozen ones below run once for policy and reference. Default: all."""
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
     """Projections that carry LoRA."""
     reward_models: Literal["per_category", "single"] = "per_category"
     """What rewards answers to harmful prompts: the model of their category, or one model for all (a baseline, which

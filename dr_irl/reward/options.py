@@ -7,6 +7,9 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 from dr_irl.reward.objectives import OBJECTIVES
 from dr_irl.section import Section
 
+MIN_ROWS = 4
+"""That a reward model needs: some to learn from, and one to stop by."""
+
 
 class LossOptions(Section):
     """What a reward model's loss is, and what it takes."""
@@ -36,7 +39,7 @@ class RewardOptions(LossOptions):
     """Topmost kept layers that carry LoRA; the frozen ones below run once per text."""
     lora_rank: PositiveInt = 8
     """Rank of the LoRA matrices."""
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    target_modules: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
     """Projections that carry LoRA."""
     learning_rate: PositiveFloat
     """Peak learning rate of AdamW."""
@@ -48,7 +51,7 @@ class RewardOptions(LossOptions):
     """Prompts in one optimiser step."""
     validation_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of a category's rows held out for accuracy and calibration."""
-    max_rows: int = Field(default=64, ge=4)
+    max_rows: int = Field(default=64, ge=MIN_ROWS)
     """At most this many prompts of each category."""
     contrast_negatives: int = Field(default=1, ge=0)
     """Negatives of the opposite kind per prompt: refusals for the benign model, ordinary answers for the others."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from dr_irl.errors import DataError, DivergenceError
 from dr_irl.reward.model import Prepared, RewardBackbone
 from dr_irl.reward.objectives import OBJECTIVES
-from dr_irl.reward.options import RewardOptions
+from dr_irl.reward.options import MIN_ROWS, RewardOptions
 from dr_irl.reward.outcome import Epoch, RewardTraining, calibrate
 from dr_irl.reward.pairs import PreferenceRow
 from dr_irl.reward.resample import resample
@@ -30,8 +30,6 @@ from dr_irl.snapshot import (
     trainable_by_name,
     training_snapshot,
 )
-
-MIN_ROWS = 4
 
 
 @dataclass

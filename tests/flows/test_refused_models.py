@@ -42,6 +42,12 @@ def adapter(folder: Path) -> None:
             "reads no thinking; its variables are: enable_thinking",
             id="an argument",
         ),
+        pytest.param(
+            lambda folder: shutil.copytree(resolve_model("bundled:tiny-random-lm"), folder),
+            ["--set", "evaluation.max_new_tokens=100000"],
+            "evaluation.max_new_tokens = 100000: the context of",
+            id="answers beyond the context",
+        ),
         pytest.param(adapter, [], "is an adapter, not a model; name its base model, its/base,", id="an adapter"),
     ],
 )

@@ -108,11 +108,11 @@ def test_what_a_trainer_cannot_do_is_said_before_the_first_stage(overrides: dict
 
 
 def test_without_ordinary_prompts_there_is_no_guard() -> None:
-    assert "reward/benign" not in build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
+    assert "reward/benign" not in build_dag(load_settings("smoke", {"balance.benign_rows": 0, "grpo.benign_ratio": 0}))
 
 
 def test_the_last_of_an_odd_number_of_reward_models_waits_for_the_others_and_has_all_threads() -> None:
-    odd = build_dag(load_settings("smoke", {"balance.benign_rows": 0}))
+    odd = build_dag(load_settings("smoke", {"balance.benign_rows": 0, "grpo.benign_ratio": 0}))
     alone = {name: node for name, node in odd.items() if name.startswith("reward/") and not node.stage.single_thread}
     others = REWARDS - {"reward/benign", *alone}
     assert [set(node.after) for node in alone.values()] == [others | {SINGLE_REWARD}]
@@ -124,8 +124,8 @@ def test_the_last_of_an_odd_number_of_reward_models_waits_for_the_others_and_has
         {},
         {"reward.training": "joint"},
         {"reward.single_baseline": False},
-        {"balance.benign_rows": 0},
-        {"balance.benign_rows": 0, "reward.training": "joint", "reward.single_baseline": False},
+        {"balance.benign_rows": 0, "grpo.benign_ratio": 0},
+        {"balance.benign_rows": 0, "grpo.benign_ratio": 0, "reward.training": "joint", "reward.single_baseline": False},
         {"warm_start.steps": 0},
         {"models.champion": "somewhere"},
         {"models.champion": "somewhere", "models.start": "champion"},
