@@ -83,7 +83,7 @@ class SourceSettings(Section):
     """Where prompts come from."""
 
     files: tuple[str, ...] = Field(default=("seed",), min_length=1)
-    """`seed` (the demonstrations shipped here), or Parquet, JSONL or CSV files, local or s3://."""
+    """`seed` (the demonstrations shipped here), or files, folders and patterns, local or s3:// (`docs/data.md`)."""
     evaluation_files: tuple[str, ...] = ()
     """Files whose prompts must not be trained on: every overlapping prompt is dropped."""
     max_prompt_characters: PositiveInt = 4000

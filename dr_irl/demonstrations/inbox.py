@@ -18,6 +18,7 @@ from dr_irl.artifacts.store import Store
 from dr_irl.demonstrations.ledger import Accepted, enter, next_number, read_ledger
 from dr_irl.demonstrations.parse import parse_examples
 from dr_irl.errors import DataError, StoreError
+from dr_irl.tables.formats import whole_suffix
 
 REFUSED = f"{INBOX}/refused"
 
@@ -135,7 +136,7 @@ class _Claimer:
         entry = Accepted(
             number=next_number(list(self._ledger.values())),
             sha256=hashlib.sha256(content).hexdigest(),
-            suffix=PurePosixPath(name).suffix.lower(),
+            suffix=whole_suffix(name),
             name=name,
             rows=rows,
         )

@@ -14,7 +14,8 @@ from dr_irl.categories import label_of
 from dr_irl.demonstrations.dedupe import normalise
 from dr_irl.errors import DataError
 from dr_irl.records import Example
-from dr_irl.tables.formats import require_suffix
+from dr_irl.tables.formats import require_suffix, whole_suffix
+from dr_irl.tables.packed import unpacked
 from dr_irl.tables.reading import Rows, TableFile, Unreadable, decode
 
 TRAIN, HELDOUT = "train", "heldout"
@@ -61,7 +62,8 @@ def parse_examples(
     Raises:
         DataError: it is unreadable, empty, of the wrong form, or has too many bad rows.
     """
-    table = TableFile(content, require_suffix(name), f"source {name!r}", bounded=True)
+    suffix = require_suffix(name)
+    table = TableFile(unpacked(name, content), suffix, f"source {name!r}", bounded=True)
     columns, rows = _read(table, _COLUMNS[:1] if prompts_only else _COLUMNS)
     labels = next((column for column in _LABELS if column in columns), _LABELS[-1])
     examples: list[Example] = []
@@ -148,7 +150,7 @@ def _parse_row(
         id=hashlib.sha256(normalised.encode()).hexdigest()[:16],
         prompt=prompt,
         category=label_of(label),
-        source=_text(row, "source") or PurePosixPath(name).stem,
+        source=_text(row, "source") or PurePosixPath(name).name.removesuffix(whole_suffix(name)),
         split=_split(row),
         draft=tuple(_draft(row.get("draft"))),
         response=_text(row, "response"),

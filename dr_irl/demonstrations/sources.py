@@ -1,13 +1,15 @@
 """Reads prompts and demonstrations from the shipped seed files and from Parquet, JSONL and CSV files."""
 
+import glob
 import hashlib
 import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dr_irl.artifacts.address import S3Address, is_on_s3, parse_address
@@ -16,13 +18,13 @@ from dr_irl.demonstrations.dedupe import LeftOut
 from dr_irl.demonstrations.parse import Parsed, parse_examples
 from dr_irl.errors import DataError
 from dr_irl.records import Example, Quarantined
-from dr_irl.tables.formats import require_suffix
+from dr_irl.tables.formats import CODECS, SUFFIXES, is_readable, require_suffix
 
 logger = logging.getLogger(__name__)
 
 SEED = "seed"
 """The location that stands for the demonstrations shipped here."""
-_ACCEPTED_FILE = re.compile(rf"/{ACCEPTED}/[0-9a-f]{{64}}\.\w+$")
+_ACCEPTED_FILE = re.compile(rf"/{ACCEPTED}/[0-9a-f]{{64}}(\.\w+){{1,2}}$")
 
 
 def load_examples(
@@ -34,7 +36,7 @@ def load_examples(
     the file's name), `split` (default: train), `draft` and `response` are optional; others are ignored.
 
     Args:
-        locations: `seed`, or local or s3:// files whose names end in .parquet, .jsonl or .csv.
+        locations: `seed`, or files, folders and patterns, local or s3://: .parquet, .jsonl and .csv, also packed.
         max_prompt_characters: longer prompts are left out; None: none is too long.
         max_bad_rows: share of unusable rows above which a file is refused.
         prompts_only: nothing but the prompts counts, as in an evaluation set.
@@ -115,20 +117,61 @@ def newest_first(locations: Sequence[str]) -> list[str]:
 
 
 def _identity(location: str) -> str:
-    if is_on_s3(location):
-        stamp = _reach(location, "stamp")
-        return hashlib.sha256(json.dumps([stamp.etag, stamp.size]).encode()).hexdigest()
     if location == SEED:
         hashes = [(name, hashlib.sha256(content).hexdigest()) for name, content in _contents(location)]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    if (found := _files(location)) != [location]:
+        return hashlib.sha256(json.dumps([(name, _identity(name)) for name in found]).encode()).hexdigest()
+    if is_on_s3(location):
+        stamp = _reach(location, "stamp")
+        return hashlib.sha256(json.dumps([stamp.etag, stamp.size]).encode()).hexdigest()
     return hashlib.sha256(_reach(location, "content")).hexdigest()
 
 
-def _contents(location: str) -> list[tuple[str, bytes]]:
+def _contents(location: str) -> Iterator[tuple[str, bytes]]:
     if location == SEED:
-        return [(path.name, path.read_bytes()) for path in _seed_files()]
-    require_suffix(location)
-    return [(location, _reach(location, "content"))]
+        yield from ((path.name, path.read_bytes()) for path in _seed_files())
+        return
+    for name in _files(location):
+        require_suffix(name)
+        yield name, _reach(name, "content")
+
+
+def _files(location: str) -> list[str]:
+    """Return the files that a location stands for: itself, or those of a folder or pattern, in order of name.
+
+    Raises:
+        DataError: there is none.
+    """
+    place = parse_address(location, "source", DataError)
+    if isinstance(place, S3Address):
+        found = _objects(location) if "*" in location or not is_readable(location) else [location]
+    elif place.is_dir():
+        found = [str(path) for path in place.rglob("*") if path.is_file()]
+    elif not place.exists() and any(mark in location for mark in "*?["):
+        found = [path for path in glob.glob(str(place), recursive=True) if Path(path).is_file()]
+    else:
+        return [location]
+    found = sorted(name for name in found if is_readable(name) and not PurePosixPath(name).name.startswith((".", "_")))
+    if not found:
+        raise DataError(
+            f"source {location!r} stands for no file that can be read; allowed are {', '.join(SUFFIXES)}, each also "
+            f"packed ({', '.join(CODECS)}); check the path"
+        )
+    return found
+
+
+def _objects(location: str) -> list[str]:
+    """Return the objects below a prefix, or of a pattern of which `*` alone is a mark: keys may hold the others."""
+    from dr_irl.artifacts.remote import list_objects
+
+    fixed, star, _ = location.partition("*")
+    folder = fixed.rpartition("/")[0] if star else location.rstrip("/")
+    place = parse_address(folder, "source", DataError)
+    assert isinstance(place, S3Address)
+    names = [f"{folder}/{name}" for name in list_objects(place, "source")]
+    pattern = re.compile(".*".join(map(re.escape, location.split("*"))))
+    return [name for name in names if not star or pattern.fullmatch(name)]
 
 
 def _seed_files() -> list[Traversable]:

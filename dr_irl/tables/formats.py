@@ -7,12 +7,12 @@ from dr_irl.errors import DataError
 
 SUFFIXES = (".parquet", ".jsonl", ".csv")
 
+CODECS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""Suffix of a packed file, as in `rows.jsonl.gz` -> the codec."""
+
 _PACKED = "it is packed; unpack it first"
 _WORKBOOK = "it is a workbook; save its sheet as CSV"
 _ADVICE: Mapping[str, str] = {
-    ".gz": _PACKED,
-    ".zst": _PACKED,
-    ".bz2": _PACKED,
     ".xz": _PACKED,
     ".zip": _PACKED,
     ".tar": _PACKED,
@@ -27,15 +27,32 @@ _ADVICE: Mapping[str, str] = {
 
 
 def require_suffix(name: str) -> str:
-    """Return the suffix of a file that can be read.
+    """Return the suffix of a file that can be read, packed or not.
 
     Raises:
         DataError: its name tells that it is something else.
     """
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = _format(name)
     if suffix in SUFFIXES:
         return suffix
-    advice = "name each file" if any(mark in name for mark in "*?[") else _ADVICE.get(suffix, "convert it")
     raise DataError(
-        f"source {name!r}: its suffix is {suffix!r}; allowed are {', '.join(SUFFIXES)}, or the word 'seed'; {advice}"
+        f"source {name!r}: its suffix is {suffix!r}; allowed are {', '.join(SUFFIXES)}, each also packed "
+        f"({', '.join(CODECS)}), folders and patterns of such files, or the word 'seed'; "
+        f"{_ADVICE.get(suffix, 'convert it')}"
     )
+
+
+def is_readable(name: str) -> bool:
+    """Tell whether a file's name is of a format that can be read."""
+    return _format(name) in SUFFIXES
+
+
+def _format(name: str) -> str:
+    path = PurePosixPath(name)
+    return (path.with_suffix("") if path.suffix.lower() in CODECS and path.stem else path).suffix.lower()
+
+
+def whole_suffix(name: str) -> str:
+    """Return what tells the format of a file: `.jsonl`, or `.jsonl.gz` where it is packed."""
+    suffixes = PurePosixPath(name).suffixes
+    return "".join(suffixes[-2:] if suffixes and suffixes[-1].lower() in CODECS else suffixes[-1:]).lower()

@@ -270,12 +270,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "none.jsonl")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "f.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"f\.jsonl' cannot be read: .*; check its permissions"):
-        load(tmp_path / "f.jsonl")
-
-
 def test_an_unsupported_suffix_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"prompts\.xlsx': its suffix is '\.xlsx'; allowed are \.parquet, \.jsonl, \.csv"
@@ -360,12 +354,11 @@ def test_a_csv_that_was_cut_off_in_a_quoted_field_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("f.jsonl.gz", "it is packed; unpack it first"),
-        ("f.parquet.zst", "it is packed; unpack it first"),
+        ("f.jsonl.xz", "it is packed; unpack it first"),
+        ("f.zip", "it is packed; unpack it first"),
         ("f.json", "write one JSON object per line"),
         ("f.xlsx", "save its sheet as CSV"),
         ("f.tsv", "rename it to .csv"),
-        ("data/*", "name each file"),
         ("data", "name one file"),
     ],
 )
@@ -421,6 +414,65 @@ def test_a_parquet_column_that_occurs_twice_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "f.parquet")
 
 
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+def packed(path: Path, content: bytes) -> Path:
+    with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), PACKED[path.suffix]) as stream:
+        stream.write(content)
+    return path
+
+
+@pytest.mark.parametrize("codec", PACKED)
+@pytest.mark.parametrize(("kind", "content"), [("jsonl", b'{"prompt": "a"}\n'), ("csv", b"prompt\na\n")])
+def test_a_packed_file_reads_as_it_did_before(tmp_path: Path, codec: str, kind: str, content: bytes) -> None:
+    (example,), _ = load(packed(tmp_path / f"mine.{kind}{codec}", content))
+    assert (example.prompt, example.source) == ("a", "mine")
+
+
+def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path / "f.jsonl.gz", b'{"prompt": "a"}\n' * 100)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(DataError, match=r"f.jsonl.gz' cannot be unpacked: .*; write it again, whole"):
+        load(path)
+
+
+def test_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dr_irl.tables.reading.MOST_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        load(packed(tmp_path / "f.jsonl.gz", b" " * 5_000_000))
+
+
+@pytest.mark.parametrize("location", ["", "/*.jsonl", "/**/*.jsonl*", "/part-?.*"])
+def test_a_folder_or_pattern_stands_for_its_files_in_order(tmp_path: Path, location: str) -> None:
+    jsonl(tmp_path / "part-2.jsonl", {"prompt": "two"})
+    jsonl(tmp_path / "part-1.jsonl", {"prompt": "one"})
+    for other in ("_SUCCESS", ".part-3.jsonl.crc", "readme.txt"):
+        (tmp_path / other).write_text("no rows")
+    assert [e.prompt for e in load(f"{tmp_path}{location}")[0]] == ["one", "two"]
+
+
+def test_a_folder_named_as_a_file_is_read_as_spark_writes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "rows.parquet"
+    folder.mkdir()
+    parquet(folder / "part-00000.snappy.parquet", prompt=["a"])
+    assert [e.prompt for e in load(folder)[0]] == ["a"]
+
+
+@pytest.mark.parametrize("location", ["", "/*.csv"])
+def test_a_place_without_files_that_can_be_read_is_told(tmp_path: Path, location: str) -> None:
+    (tmp_path / "notes.txt").write_text("no rows")
+    with pytest.raises(DataError, match="stands for no file that can be read; allowed are .parquet, .jsonl, .csv"):
+        load(f"{tmp_path}{location}")
+
+
+def test_a_file_more_in_a_folder_is_another_identity(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", {"prompt": "a"})
+    before = source_identity([str(tmp_path)])
+    jsonl(tmp_path / "b.jsonl", {"prompt": "b"})
+    assert source_identity([str(tmp_path)]) != before
+
+
 def test_identity_of_a_file_is_the_hash_of_its_content(tmp_path: Path) -> None:
     path = str(csv(tmp_path / "f.csv", b"prompt\na\n"))
     assert source_identity([path]) == {path: hashlib.sha256(b"prompt\na\n").hexdigest()}
@@ -465,6 +517,25 @@ def test_files_in_s3_are_read_and_identified_anew_after_a_change(bucket: Any) ->
     bucket.ls("data")  # a listing is cached, and answers for the files in it
     type(bucket)(skip_instance_cache=True).pipe_file("data/f.jsonl", b'{"prompt": "b"}\n')
     assert source_identity(["s3://data/f.jsonl"]) != before
+
+
+@pytest.mark.parametrize(
+    "location", ["s3://data/set", "s3://data/set/", "s3://data/set/part-*.jsonl", "s3://data/set/*"]
+)
+def test_a_prefix_or_pattern_in_s3_stands_for_its_objects(bucket: Any, location: str) -> None:
+    for name, prompt in {"part-2.jsonl": "two", "part-1.jsonl": "one", "_SUCCESS": ""}.items():
+        bucket.pipe_file(f"data/set/{name}", json.dumps({"prompt": prompt}).encode())
+    assert [e.prompt for e in load(location)[0]] == ["one", "two"]
+    before = source_identity([location])
+    bucket.pipe_file("data/set/part-3.jsonl", b'{"prompt": "three"}')
+    after = source_identity([location])
+    bucket.rm_file("data/set/part-3.jsonl")  # servers of one process share their buckets
+    assert after != before
+
+
+def test_a_key_with_marks_of_a_pattern_is_itself(bucket: Any) -> None:
+    bucket.pipe_file("data/odd[1].jsonl", b'{"prompt": "a"}')
+    assert [e.prompt for e in load("s3://data/odd[1].jsonl")[0]] == ["a"]
 
 
 def test_a_missing_object_in_s3_is_named(bucket: Any) -> None:
