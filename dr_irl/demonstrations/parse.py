@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dr_irl.categories import label_of
+from dr_irl.demonstrations import chats
 from dr_irl.demonstrations.dedupe import normalise
 from dr_irl.errors import DataError
 from dr_irl.records import Example
@@ -26,7 +27,6 @@ _COLUMN_NAME = re.compile(r"[\w.-]{1,40}")
 _HELDOUT_NAMES = ("heldout", "holdout", "held_out", "hold_out", "test", "validation", "valid", "val", "dev", "eval")
 _SPLITS: Mapping[str, str] = {"train": TRAIN, "training": TRAIN} | dict.fromkeys(_HELDOUT_NAMES, HELDOUT)
 """What others call the two splits -> the one it is."""
-_CHATS = ("messages", "conversations", "conversation", "dialogue")
 _ANSWERS = ("chosen", "response_0", "completion", "answer")
 
 
@@ -64,21 +64,25 @@ def parse_examples(
     """
     suffix = require_suffix(name)
     table = TableFile(unpacked(name, content), suffix, f"source {name!r}", bounded=True)
-    columns, rows = _read(table, _COLUMNS[:1] if prompts_only else _COLUMNS)
+    columns, rows = _read(table, (*_COLUMNS[:1], *chats.COLUMNS) if prompts_only else (*_COLUMNS, *chats.COLUMNS))
+    chat = next((column for column in chats.COLUMNS if column in columns), "")
     labels = next((column for column in _LABELS if column in columns), _LABELS[-1])
     examples: list[Example] = []
     bad: list[tuple[int, str]] = []
     unknown = 0
     for number, row in rows:
         try:
-            example, known = _parse_row(row, labels, name, number, max_prompt_characters)
+            if isinstance(row, Unreadable):
+                raise _BadRowError(row.reason)
+            whole = _without_chat(row, "prompt" if "prompt" in columns else chat)
+            example, known = _parse_row(whole, labels, name, number, max_prompt_characters)
         except _BadRowError as reason:
             bad.append((number, str(reason)))
         else:
             examples.append(example)
             unknown += not known
     _require_mostly_good(table, bad, len(rows), max_bad_rows)
-    answered = prompts_only or {"response", "draft"} & columns
+    answered = prompts_only or {"response", "draft", *chats.COLUMNS} & columns
     return Parsed(examples, bad, unknown, () if answered else tuple(c for c in _ANSWERS if c in columns))
 
 
@@ -114,13 +118,8 @@ def _require_prompt(table: TableFile, columns: Sequence[str]) -> None:
     twice = [column for column in _COLUMNS if list(columns).count(column) > 1]
     if twice:
         raise DataError(f"{table.name}: column {twice[0]!r} occurs more than once; allowed is once; rename the rest")
-    if "prompt" in columns:
+    if {"prompt", *chats.COLUMNS} & {*columns}:
         return
-    if chats := [column for column in _CHATS if column in columns]:
-        raise DataError(
-            f"{table.name} holds chats (column {chats[0]!r}); allowed is one question and its answer in a row; put "
-            "them under 'prompt' and 'response'"
-        )
     # A table without a header shows its first row here.
     seen = ", ".join(
         repr(column) if _COLUMN_NAME.fullmatch(column) else "one of several words" for column in columns[:12]
@@ -131,12 +130,23 @@ def _require_prompt(table: TableFile, columns: Sequence[str]) -> None:
     )
 
 
+def _without_chat(row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
+    """Return a row with question and answer of the chat that a column holds under `prompt` and `response`."""
+    chat = row.get(column)
+    if column == "prompt" and not isinstance(chat, list):
+        return row
+    try:
+        prompt, answer = chats.question_and_answer(chat)
+    except ValueError as reason:
+        raise _BadRowError(str(reason)) from None
+    response = row.get("response")
+    return {**row, "prompt": prompt, "response": answer if response is None else response}
+
+
 def _parse_row(
-    row: Mapping[str, Any] | Unreadable, labels: str, name: str, number: int, max_prompt_characters: int | None
+    row: Mapping[str, Any], labels: str, name: str, number: int, max_prompt_characters: int | None
 ) -> tuple[Example, bool]:
     """Return a row as an example, and whether its label, if it has one, is known."""
-    if isinstance(row, Unreadable):
-        raise _BadRowError(row.reason)
     prompt = _text(row, "prompt")
     if prompt is None:
         raise _BadRowError("prompt is not text" if row.get("prompt") is None else "empty prompt")

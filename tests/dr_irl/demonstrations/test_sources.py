@@ -179,10 +179,39 @@ def test_answers_that_are_not_read_are_told(
     assert f"no demonstration; answers are not read from '{next(iter(columns))}'" in caplog.text
 
 
-@pytest.mark.parametrize("column", ["messages", "conversations"])
-def test_chats_are_told_from_a_missing_column(tmp_path: Path, column: str) -> None:
-    with pytest.raises(DataError, match=rf"holds chats \(column '{column}'\); .* under 'prompt' and 'response'"):
-        load(jsonl(tmp_path / "f.jsonl", {column: [{"role": "user", "content": "hi"}]}))
+ASKED, ANSWERED = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"messages": [ASKED, ANSWERED]}, ("hi", "hello")),
+        ({"messages": [{"role": "system", "content": "Be kind."}, ASKED, ANSWERED]}, ("hi", "hello")),
+        ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, ("hi", "hello")),
+        ({"prompt": [ASKED], "response": "hello"}, ("hi", "hello")),
+        ({"prompt": [ASKED]}, ("hi", None)),
+        ({"prompt": "plain", "messages": [ASKED, ANSWERED]}, ("plain", None)),
+    ],
+)
+def test_a_chat_of_one_question_is_read(
+    tmp_path: Path, columns: dict[str, Any], expected: tuple[str, str | None], suffix: str
+) -> None:
+    path = tmp_path / f"f.{suffix}"
+    make = {
+        "jsonl": lambda: jsonl(path, columns),
+        "parquet": lambda: parquet(path, **{name: [value] for name, value in columns.items()}),
+    }
+    (example,), _ = load(make[suffix]())
+    assert (example.prompt, example.response) == expected
+
+
+@pytest.mark.parametrize(
+    "chat", [[ASKED, ANSWERED, ASKED], [ANSWERED], [], [{"role": "tool", "content": "x"}, ASKED], [ASKED, ASKED]]
+)
+def test_a_chat_of_more_than_a_question_is_left_out_with_its_reason(tmp_path: Path, chat: list[Any]) -> None:
+    _, dropped = load(jsonl(tmp_path / "f.jsonl", {"messages": [ASKED]}, {"messages": chat}))
+    assert dropped == {"a chat of more than a question and its answer": 1}
 
 
 def test_of_an_evaluation_file_nothing_but_prompts_of_any_length_counts(tmp_path: Path) -> None:
