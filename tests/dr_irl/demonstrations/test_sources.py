@@ -332,7 +332,6 @@ def test_a_missing_prompt_column_is_refused_with_the_columns_seen(tmp_path: Path
         ("split", True),
         ("draft", [1]),
         ("response", {"a": 1}),
-        ("prompt", [{"a": "b"}]),
     ],
 )
 def test_a_value_of_another_type_is_refused_alike_in_every_format(tmp_path: Path, column: str, value: Any) -> None:
