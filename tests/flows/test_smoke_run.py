@@ -115,7 +115,7 @@ def test_a_run_that_does_not_exist_is_answered_with_those_that_do(
     [
         (["run", "--profile", "nope"], ["'nope'", "smoke, demo, laptop, paper"]),
         (["run", "--profile", "smoke", "--set", "grpo.stepz=3"], ["grpo.stepz", "allowed here", "steps"]),
-        (["run", "--profile", "smoke", "--set", "grpo.steps=-1"], ["grpo.steps = -1", "greater than 0"]),
+        (["run", "--profile", "smoke", "--set", "grpo.steps=-1"], ["grpo.steps = -1", "more than 0 is allowed"]),
         (["run", "--profile", "smoke", "--set", "grpo.steps"], ["SECTION.NAME=VALUE"]),
         (["run", "--profile", "smoke", "--from", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
         (["plan", "--profile", "smoke", "--only", "gripo"], ["'gripo'", "its stages are sources, route", "grpo"]),
