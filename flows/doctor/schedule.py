@@ -19,7 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from flows.doctor.machine import Check
 
 _SECONDS_TO_SCHEDULE = 75.0
-"""Within which a server that is well has scheduled what was deployed or resumed a moment ago: it looks once a minute."""
+"""Within which a server that is well has scheduled what was resumed a moment ago: it looks once a minute."""
 _LATE = timedelta(minutes=5)
 
 
