@@ -133,7 +133,7 @@ def _news(settings: Settings, store: Store, new: Sequence[str]) -> News:
     distinct, routed = (Example.read(store.fetch(artifacts[stage]) / EXAMPLES) for stage in ("sources", "route"))
     sources = settings.sources
     rows = _load(sources, new)
-    evaluation = evaluation_prompts(sources.evaluation_files)
+    evaluation = evaluation_prompts(sources.evaluation_files, max_bad_rows=sources.max_bad_rows)
     return count_news(
         rows,
         _load(sources, [file for file in sources.files if file not in new]),

@@ -38,7 +38,7 @@ def sources(folder: Path, job: Job) -> None:
         options.files, max_prompt_characters=options.max_prompt_characters, max_bad_rows=options.max_bad_rows
     )
     distinct, repeated = drop_duplicates(examples, near_duplicate=options.near_duplicate)
-    evaluation = evaluation_prompts(options.evaluation_files)
+    evaluation = evaluation_prompts(options.evaluation_files, max_bad_rows=options.max_bad_rows)
     kept, overlapping = drop_overlaps(distinct, evaluation, ngram=options.overlap_ngram)
     _write(folder, kept, [*bad, *quarantined([*repeated, *overlapping], "sources")])
 

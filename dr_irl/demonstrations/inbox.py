@@ -18,7 +18,8 @@ from dr_irl.artifacts.store import Store
 from dr_irl.demonstrations.ledger import Accepted, enter, next_number, read_ledger
 from dr_irl.demonstrations.parse import parse_examples
 from dr_irl.errors import DataError, StoreError
-from dr_irl.tables.formats import whole_suffix
+from dr_irl.tables.formats import format_of, whole_suffix
+from dr_irl.tables.packed import unpacked
 
 REFUSED = f"{INBOX}/refused"
 
@@ -186,9 +187,13 @@ def _young(age: float, settle: float) -> str | None:
 
 def _unfinished(key: str, content: bytes) -> str | None:
     """Say how a file ends too early, if it does and its format can tell."""
-    suffix = PurePosixPath(key).suffix.lower()
     if not content:
         return "it is empty"
+    try:
+        content = unpacked(key, content)
+    except DataError:
+        return "it cannot be unpacked, so it may be cut off"
+    suffix = format_of(key)
     if suffix == ".parquet" and not content.endswith(_PARQUET_END):
         return "it has no Parquet footer"
     if suffix == ".jsonl" and not _is_json(content.rpartition(b"\n")[2].strip() or b"{}"):

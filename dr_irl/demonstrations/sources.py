@@ -92,13 +92,13 @@ def _tell(name: str, parsed: Parsed) -> None:
         )
 
 
-def evaluation_prompts(files: Sequence[str]) -> dict[str, list[str]]:
+def evaluation_prompts(files: Sequence[str], *, max_bad_rows: float) -> dict[str, list[str]]:
     """Read the prompts that must not be trained on, of any length: file -> prompts.
 
     Raises:
-        DataError: a file cannot be read, or a row of it has no prompt.
+        DataError: a file cannot be read, or too many of its rows have no prompt.
     """
-    everything = {"max_prompt_characters": None, "max_bad_rows": 0.0, "prompts_only": True}
+    everything = {"max_prompt_characters": None, "max_bad_rows": max_bad_rows, "prompts_only": True}
     return {name: [example.prompt for example in load_examples([name], **everything)[0]] for name in files}
 
 

@@ -32,7 +32,7 @@ def require_suffix(name: str) -> str:
     Raises:
         DataError: its name tells that it is something else.
     """
-    suffix = _format(name)
+    suffix = format_of(name)
     if suffix in SUFFIXES:
         return suffix
     raise DataError(
@@ -44,10 +44,11 @@ def require_suffix(name: str) -> str:
 
 def is_readable(name: str) -> bool:
     """Tell whether a file's name is of a format that can be read."""
-    return _format(name) in SUFFIXES
+    return format_of(name) in SUFFIXES
 
 
-def _format(name: str) -> str:
+def format_of(name: str) -> str:
+    """Return the suffix of a file without that of its codec."""
     path = PurePosixPath(name)
     return (path.with_suffix("") if path.suffix.lower() in CODECS and path.stem else path).suffix.lower()
 

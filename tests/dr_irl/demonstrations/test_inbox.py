@@ -1,5 +1,6 @@
 """Files dropped into an inbox: in a folder, and on a server of S3 that honours conditional puts."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -290,6 +291,8 @@ UNFINISHED = pytest.mark.parametrize(
         ("a.csv", b"prompt,response\nmock him,I will not mo", "its last line has no end, so it may be cut off"),
         ("a.csv", b'prompt,response\nmock him,"I will not mo', "its last line has no end, so it may be cut off"),
         ("a.jsonl", b"", "it is empty"),
+        ("a.jsonl.gz", gzip.compress(ROW * 9)[:-9], "it cannot be unpacked, so it may be cut off"),
+        ("a.csv.gz", gzip.compress(b"prompt\nmock hi"), "its last line has no end, so it may be cut off"),
     ],
 )
 
@@ -309,6 +312,14 @@ def test_a_file_that_never_goes_on_is_refused(folder: Store, name: str, content:
 def test_a_last_line_without_its_newline_is_whole(folder: Store) -> None:
     drop(folder, "a.jsonl", ROW.rstrip())
     assert len(claim(folder).accepted) == 1
+
+
+def test_a_packed_file_is_accepted_and_read_from_where_it_is_kept(folder: Store) -> None:
+    drop(folder, "week.jsonl.gz", gzip.compress(ROW + OTHER))
+    [entry] = claim(folder).accepted
+    location = f"{folder.uri}/{entry.key}"
+    assert (entry.rows, newest_first([location])) == (2, [location])
+    assert len(load_examples([location], max_prompt_characters=100, max_bad_rows=0.0)[0]) == 2
 
 
 def test_a_pipe_is_never_waited_for(folder: Store) -> None:

@@ -217,7 +217,14 @@ def test_a_chat_of_more_than_a_question_is_left_out_with_its_reason(tmp_path: Pa
 def test_of_an_evaluation_file_nothing_but_prompts_of_any_length_counts(tmp_path: Path) -> None:
     row = {"prompt": "x" * 5000, "split": "final", "response": 3, "category": [1]}
     path = str(jsonl(tmp_path / "f.jsonl", row))
-    assert evaluation_prompts([path]) == {path: ["x" * 5000]}
+    assert evaluation_prompts([path], max_bad_rows=0.0) == {path: ["x" * 5000]}
+
+
+def test_bad_rows_of_an_evaluation_file_are_allowed_as_those_of_a_source_are(tmp_path: Path) -> None:
+    path = str(jsonl(tmp_path / "f.jsonl", {"prompt": "a"}, {"prompt": ""}))
+    assert evaluation_prompts([path], max_bad_rows=0.5) == {path: ["a"]}
+    with pytest.raises(DataError, match=r"1 of 2 rows \(50.0%\) are unusable, .* or raise sources.max_bad_rows"):
+        evaluation_prompts([path], max_bad_rows=0.4)
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:
