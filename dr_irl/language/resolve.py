@@ -59,7 +59,12 @@ def model_identity(name: str, revision: str | None = None) -> str:
     if isinstance(place, S3Address):
         return json.dumps([[file, stamp.etag, stamp.size] for file, stamp in stamps_of(place).items()])
     if place.is_dir():
-        return json.dumps(sorted([p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in place.iterdir()))
+        # Those of folders in it, too: an encoder says how it pools in one.
+        files = {path: path.relative_to(place) for path in place.rglob("*") if path.is_file()}
+        seen = {path: name for path, name in files.items() if not any(part.startswith(".") for part in name.parts)}
+        return json.dumps(
+            sorted([str(name), path.stat().st_size, path.stat().st_mtime_ns] for path, name in seen.items())
+        )
     return f"{name}@{_hub_commit(name, revision)}"
 
 

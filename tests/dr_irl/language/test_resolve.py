@@ -75,3 +75,15 @@ def test_an_s3_model_out_of_reach_is_told_in_one_sentence(ask: Any, monkeypatch:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
     with pytest.raises(StoreError, match="cannot open the model 's3://bucket/model': .*check that the endpoint is up"):
         ask("s3://bucket/model")
+
+
+def test_a_file_in_a_folder_of_a_model_counts_for_what_it_is_and_a_hidden_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    before = model_identity(str(tmp_path))
+    (tmp_path / ".git" / "HEAD").write_text("main")
+    assert model_identity(str(tmp_path)) == before
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}')
+    assert model_identity(str(tmp_path)) != before
