@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from dr_irl.categories import BENIGN, HARM_CATEGORIES
+
 DR_IRL = str(Path(sys.executable).with_name("dr-irl"))
 REFUSAL = "I won't mock anybody. I can help you write something kind."
 
 
-def balance(folder: Path, *rows: dict[str, object]) -> subprocess.CompletedProcess[str]:
+def balance(folder: Path, *rows: dict[str, str], beside: str = "seed, ") -> subprocess.CompletedProcess[str]:
+    """Run all up to the stage `balance` on rows of one's own, beside the shipped ones or alone."""
     (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sources = f"sources.files=[seed, {folder / 'own.jsonl'}]"
+    sources = f"sources.files=[{beside}{folder / 'own.jsonl'}]"
     command = [DR_IRL, "run", "--profile", "smoke", "--store", "store", "--only", "balance", "--set", sources]
     allowed = ["--set", "sources.max_bad_rows=0.5"]
     return subprocess.run([*command, *allowed], cwd=folder, capture_output=True, text=True, timeout=400)
@@ -55,3 +58,19 @@ def test_demonstrations_that_comply_end_the_run_in_a_sentence(tmp_path: Path, pr
     said = " ".join(run.stderr.split())
     assert "own.jsonl': 6 of 6 demonstrations of insult do not decline" in said
     assert "balance.allow_compliance=true" in said
+
+
+def test_of_data_without_a_held_out_part_one_is_held_out_and_told(tmp_path: Path, prefect_home: Path) -> None:
+    labels = {label: REFUSAL for label in HARM_CATEGORIES} | {BENIGN: "It is quite simple."}
+    rows = [
+        {"prompt": f"{label} subject{number} please", "category": label, "response": answer}
+        for label, answer in labels.items()
+        for number in range(12)
+    ]
+    run = balance(tmp_path, *rows, beside="")
+    assert run.returncode == 0, run.stderr
+    [made] = (tmp_path / "store" / "objects" / "balance").iterdir()
+    examples = pq.read_table(made / "examples.parquet").to_pylist()
+    for label in labels:
+        assert f"{label}: no file has held-out rows of it; 2 of its 12 rows are held out" in run.stderr
+        assert [row["category"] for row in examples if row["split"] == "heldout"].count(label) == 2
