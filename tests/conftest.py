@@ -41,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Keep bytes out of names: what is packed holds the second it was packed in, and every process must collect the same."""
+    """Keep bytes out of names: packed ones hold the second of packing, and every process must collect the same."""
     return argname if isinstance(val, bytes) else None
 
 
