@@ -64,7 +64,7 @@ def learn(rounds: int) -> World:
         for number, (y, pool) in enumerate(zip(demonstrated, completed, strict=True))
     ]
     model = add_reward_adapter(
-        load_reward_backbone(NAME, depth=DEPTH, dtype=torch.bfloat16),
+        load_reward_backbone(NAME, depth=DEPTH, dtype=torch.float32),
         "planted",
         rank=16,
         adapted_layers=1,
