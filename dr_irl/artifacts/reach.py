@@ -59,7 +59,7 @@ class Graph:
             node = pending.pop()
             if node not in found:
                 found[node] = piece = self._module(node[0]).piece(node[1])
-                named |= piece.attributes | piece.strings
+                named |= piece.attributes | (piece.strings - {ANY})  # "*" is also a pattern of files
                 if node not in self._after:
                     self._after[node] = tuple(dict.fromkeys(self._from(node, piece)))
                 pending += self._after[node]

@@ -267,8 +267,8 @@ def test_settings_count_by_value(before: Codes, codes: Read) -> None:
 def test_what_settings_work_out_counts_where_it_is_asked_for(before: Codes, codes: Read) -> None:
     text = source_text("dr_irl.config").replace("return ALL_LABELS if", "return ALL_LABELS[1:] if")
     asking = {stages.REPORT.make, stages.JOINT_REWARD.make}
-    # These take attributes by names in a variable; those that read sources do where they list what lies on S3.
-    by_name = {stages.SOURCES.make, stages.BALANCE.make, stages.PANEL.make, stages.PANEL_REPORT.make, GRPO, TRL}
+    # These take attributes by names in a variable.
+    by_name = {stages.PANEL.make, stages.PANEL_REPORT.make, GRPO, TRL}
     assert rebuilt(before, codes({"dr_irl.config": text})) == asking | by_name
 
 
