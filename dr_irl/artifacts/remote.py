@@ -88,13 +88,16 @@ def bring_object(address: S3Address, path: Path, called: str) -> None:
 
 
 def put_object(path: Path, address: S3Address, called: str) -> None:
-    """Copy a file to an object.
+    """Copy a file to an object; readers see the old one or the new one.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: it cannot be written, or what arrived has another size.
     """
     folder, name = _split(address)
-    S3Backend(folder, called=called).upload(path, name)
+    backend, size = S3Backend(folder, called=called), path.stat().st_size
+    backend.upload(path, name)
+    if (arrived := backend.size(name)) != size:
+        raise StoreError(f"{called} {address.uri!r} was written with {size} bytes, but has {arrived}; run again")
 
 
 def _receive(backend: S3Backend, name: str, stamp: Stamp, path: Path) -> Received:

@@ -1,6 +1,5 @@
 """What `dr-irl score` does: rows in, the panel of a run or of anywhere, rows with rewards out."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from dr_irl.progress import ConsoleProgress, Meter
 from dr_irl.reward.rows import Rows, RowSource, check_categories, survey_rows
 from dr_irl.reward.scored import write_scored
 from dr_irl.tables.formats import SUFFIXES
+from dr_irl.tables.whole import writing_whole
 from flows.record import RunRecord, load_run
 from tasks.orchestration.opening import look_into
 
@@ -164,19 +164,14 @@ def _target(output: str | None) -> Iterator[BufferedIOBase]:
             stream.flush()
             put_object(Path(stream.name), path, "file")
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     if path.is_dir():
         raise UserError(f"--output {output!r} is a folder; name a file in it")
-    try:
-        stream = aside.open("xb")
-    except OSError as error:
-        raise _unwritten(output, error) from error
-    try:
-        with stream:
-            yield stream
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(writing_whole(path))
+        except OSError as error:
+            raise _unwritten(output, error) from error
+        yield stream
 
 
 def _suffix(name: str, what: str) -> str:
