@@ -14,6 +14,8 @@ class FileStat(NamedTuple):
     """Bytes."""
     modified: float
     """Seconds since 1970, by the clock of whoever keeps the file."""
+    regular: bool = True
+    """False for a link, a pipe, a device: what others put there, for the store makes none."""
 
 
 class FileDigest(NamedTuple):
@@ -53,6 +55,10 @@ class Backend(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return a file's contents."""
+        ...
+
+    def read_foreign(self, key: str) -> bytes:
+        """Return the contents of a file that others put there: no link is followed, and no pipe is waited for."""
         ...
 
     def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:

@@ -1,13 +1,15 @@
 """A store in a folder: whole files and whole artifacts appear by rename."""
 
+import errno
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from dr_irl.artifacts.backend import FileDigest, FileStat
 from dr_irl.artifacts.explain import explained
@@ -34,6 +36,11 @@ class FolderBackend:
         """Return a file's contents."""
         with explained("read", self.uri):
             return (self.root / key).read_bytes()
+
+    def read_foreign(self, key: str) -> bytes:
+        """Return the contents of a file that others put there: no link is followed, and no pipe is waited for."""
+        with explained("read", self.uri), _opened_without_links(self.root, key) as stream:
+            return stream.read()
 
     def read_many(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         """Return the contents of several files, without those that do not exist."""
@@ -98,9 +105,13 @@ class FolderBackend:
                 _flush(path)
             staged.chmod(0o755)
             target = self.root / prefix
-            target.parent.mkdir(parents=True, exist_ok=True)
             replaced = self._set_aside(target) if replace else None
-            self._rename(staged, target)
+            try:
+                _in_its_folder(target, lambda target: self._rename(staged, target))
+            except BaseException:
+                if replaced is not None and not target.exists():
+                    _in_its_folder(target, replaced.rename)
+                raise
             _flush(target.parent)
             if replaced is not None:
                 shutil.rmtree(replaced)
@@ -126,6 +137,8 @@ class FolderBackend:
             if (target / MANIFEST_NAME).is_file():
                 logger.info("%s was committed by another run meanwhile; keeping that one", target)
                 return
+            if not staged.exists():
+                raise OSError(f"the scratch folder {staged} was deleted while it was filled") from None
             if not target.exists():
                 raise
             stage, fingerprint = target.relative_to(self.root / OBJECTS).parent.as_posix(), target.name
@@ -147,9 +160,12 @@ class FolderBackend:
             for name in names:
                 path = Path(parent, name)
                 with suppress(FileNotFoundError):  # deleted since it was listed
-                    stat = path.stat()
+                    entry = path.lstat()
+                    regular = stat.S_ISREG(entry.st_mode)
+                    if stat.S_ISLNK(entry.st_mode) and path.exists():
+                        entry = path.stat()
                     # A rename or a copy keeps the time of the contents; the later of the two says when it came here.
-                    seen = FileStat(stat.st_size, max(stat.st_mtime, stat.st_ctime))
+                    seen = FileStat(entry.st_size, max(entry.st_mtime, entry.st_ctime), regular)
                     yield path.relative_to(self.root).as_posix(), seen
 
     def _prune(self, path: Path) -> None:
@@ -159,6 +175,26 @@ class FolderBackend:
                 if self.root not in parent.parents or parent.parent == self.root:
                     break
                 parent.rmdir()
+
+
+@contextmanager
+def _opened_without_links(root: Path, key: str) -> Iterator[BinaryIO]:
+    """Open a regular file, one part of its key after the other, so that none can be made a link in between."""
+    *folders, name = key.split("/")
+    with ExitStack() as stack:
+
+        def opened(name: str | Path, flags: int, within: int | None = None) -> int:
+            descriptor = os.open(name, flags, dir_fd=within)
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        at = opened(root, os.O_RDONLY | os.O_DIRECTORY)
+        for folder in folders:
+            at = opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, at)
+        descriptor = opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, at)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        yield stack.enter_context(open(descriptor, "rb", closefd=False))
 
 
 def _in_its_folder(path: Path, write: Callable[[Path], T]) -> T:

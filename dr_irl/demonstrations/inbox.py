@@ -7,12 +7,15 @@ What cannot be used goes to `inbox/refused/`, with a sentence beside it that say
 
 import hashlib
 import json
+import logging
 import re
 import time
+import uuid
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from dr_irl.artifacts.backend import FileStat
+from dr_irl.artifacts.explain import explained
 from dr_irl.artifacts.keys import ACCEPTED, INBOX
 from dr_irl.artifacts.store import Store
 from dr_irl.demonstrations.ledger import Accepted, enter, next_number, read_ledger
@@ -20,6 +23,9 @@ from dr_irl.demonstrations.parse import parse_examples
 from dr_irl.errors import DataError, StoreError
 from dr_irl.tables.formats import format_of, whole_suffix
 from dr_irl.tables.packed import unpacked
+from dr_irl.tables.reading import MOST_BYTES
+
+logger = logging.getLogger(__name__)
 
 REFUSED = f"{INBOX}/refused"
 
@@ -62,12 +68,23 @@ def claim_inbox(store: Store, limits: Limits) -> Claim:
     Raises:
         StoreError: the store cannot be read or written.
     """
+    if store.is_local:
+        _free_the_place_of_refused(Path(store.uri, REFUSED))
     claimer = _Claimer(store, limits)
     for key, stat in sorted(store.backend.files(INBOX).items()):
         if not _is_ignored(key):
             claimer.take(key, stat)
     claimer.clear()
     return claimer.claim
+
+
+def _free_the_place_of_refused(place: Path) -> None:
+    """Rename what somebody dropped under the name of the folder for refused files; a link would lead them elsewhere."""
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        aside = place.with_name(f"{place.name}-{uuid.uuid4().hex[:8]}")
+        with explained("write", str(place.parent)):
+            place.rename(aside)
+        logger.warning("%s was in the way of the folder for refused files and is %s now", place, aside.name)
 
 
 def _is_ignored(key: str) -> bool:
@@ -91,12 +108,11 @@ class _Claimer:
         name = _readable(key)
         # A clock may have been set back since: then a file can be younger than now by any number of seconds.
         age = abs(time.time() - stat.modified)
-        if why := _in_the_way(key) or _young(age, self._settle):
+        if why := _in_the_way(key) or _unfit(stat) or _young(age, self._settle):
             self.claim.left[name] = why
             return
         try:
-            # An empty file is not read: it may be a pipe, whose end would never come.
-            content = self._backend.read(key) if stat.size else b""
+            content = self._backend.read_foreign(key)
         except FileNotFoundError:  # another run claimed it meanwhile
             return
         except StoreError as error:
@@ -178,6 +194,14 @@ def _in_the_way(key: str) -> str | None:
         return "a part of its name is empty, '.' or '..': rename it"
     if key.lower().endswith(_UNFINISHED_SUFFIXES):
         return f"its name ends in {PurePosixPath(key).suffix!r}: somebody may be writing it"
+    return None
+
+
+def _unfit(stat: FileStat) -> str | None:
+    if not stat.regular:
+        return "it is a link, a pipe or a device: drop the file itself"
+    if stat.size > MOST_BYTES:
+        return f"it is larger than {MOST_BYTES >> 30} GiB: split it"
     return None
 
 

@@ -1,5 +1,6 @@
 """The store in a folder: whole artifacts or none, whatever goes wrong. What S3 shares is tested beside this file."""
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from threading import Barrier
 import pytest
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.folder import FolderBackend
 from dr_irl.artifacts.store import Identity
 from dr_irl.errors import CorruptArtifactError, StoreError
 
@@ -215,3 +217,34 @@ def test_a_full_disk_is_explained(store: Store) -> None:
 def test_a_local_path_is_a_path_and_no_chain_of_file_systems(tmp_path: Path) -> None:
     Store(str(tmp_path / "zip::store"))
     assert (tmp_path / "zip::store").is_dir()
+
+
+def test_where_a_replacement_fails_the_old_artifact_is_put_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.build(MADE) as folder:
+        (folder / "weights").write_text("old")
+
+    def broken(self: FolderBackend, staged: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(FolderBackend, "_rename", broken)
+    with pytest.raises(StoreError, match="Input/output error"), store.build(MADE, replace=True) as folder:
+        (folder / "weights").write_text("new")
+    found = store.fetch(store.ref(MADE.stage, MADE.fingerprint))
+    assert ((found / "weights").read_text(), list(Path(store.uri, "staging").iterdir())) == ("old", [])
+
+
+def test_a_build_ends_well_where_the_folder_of_its_stage_vanishes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes the last artifact of a stage removes its folder, into which another is just about to go."""
+    rename, vanished = FolderBackend._rename, []
+
+    def late(self: FolderBackend, staged: Path, target: Path) -> None:
+        if len(vanished) < 3:
+            vanished.append(target.parent.rmdir())
+        rename(self, staged, target)
+
+    monkeypatch.setattr(FolderBackend, "_rename", late)
+    with store.build(MADE) as folder:
+        write_files(folder)
+    assert (len(vanished), store.has(store.ref(MADE.stage, MADE.fingerprint))) == (3, True)

@@ -20,12 +20,13 @@ from moto.server import ThreadedMotoServer
 
 from dr_irl.artifacts import Store
 from dr_irl.artifacts.backend import FileStat
-from dr_irl.demonstrations.inbox import Claim, Limits, claim_inbox
+from dr_irl.demonstrations.inbox import Claim, Limits, _Claimer, claim_inbox
 from dr_irl.demonstrations.ledger import Accepted, read_ledger
 from dr_irl.demonstrations.sources import load_examples, newest_first
 from dr_irl.errors import StoreError
 
 ROW = b'{"prompt": "how do I mock him"}\n'
+NOT_REGULAR = "it is a link, a pipe or a device: drop the file itself"
 OTHER = b'{"prompt": "how do I fool her"}\n'
 AT_ONCE = Limits(max_prompt_characters=100, max_bad_rows=0.4, settle_seconds=0.0)
 IMPATIENT = Limits(max_prompt_characters=100, max_bad_rows=0.4, settle_seconds=0.0, give_up_seconds=0.0)
@@ -325,7 +326,67 @@ def test_a_packed_file_is_accepted_and_read_from_where_it_is_kept(folder: Store)
 def test_a_pipe_is_never_waited_for(folder: Store) -> None:
     Path(folder.uri, "inbox").mkdir()
     os.mkfifo(Path(folder.uri, "inbox", "a.jsonl"))
-    assert list(claim(folder, IMPATIENT).refused) == ["a.jsonl"]
+    assert claim(folder, IMPATIENT).left == {"a.jsonl": NOT_REGULAR}
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """Rows outside the store, which whoever drops files may not read."""
+    (path := tmp_path / "secret" / "rows.jsonl").parent.mkdir()
+    path.write_bytes(ROW)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_link_is_left_and_never_followed(folder: Store, secret: Path) -> None:
+    drop(folder, "b.jsonl", OTHER)
+    inbox = Path(folder.uri, "inbox")
+    (inbox / "a.jsonl").symlink_to(secret)
+    (inbox / "dangling.jsonl").symlink_to(inbox / "none")
+    (inbox / "below").symlink_to(secret.parent)
+    found = claim(folder)
+    assert found.left == {"a.jsonl": NOT_REGULAR, "dangling.jsonl": NOT_REGULAR}
+    assert ([entry.name for entry in found.accepted], secret.read_bytes()) == (["b.jsonl"], ROW)
+
+
+@pytest.mark.parametrize("made_a_link", ["file", "folder"])
+def test_what_becomes_a_link_after_it_was_listed_is_left(folder: Store, secret: Path, made_a_link: str) -> None:
+    drop(folder, "week/rows.jsonl", OTHER)
+    stat = folder.backend.files("inbox")["inbox/week/rows.jsonl"]
+    week = Path(folder.uri, "inbox", "week")
+    (week / "rows.jsonl").unlink()
+    if made_a_link == "file":
+        (week / "rows.jsonl").symlink_to(secret)
+    else:
+        week.rmdir()
+        week.symlink_to(secret.parent)
+    claimer = _Claimer(folder, AT_ONCE)
+    claimer.take("inbox/week/rows.jsonl", stat)
+    assert (list(claimer.claim.left), entries(folder)) == (["week/rows.jsonl"], [])
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe"])
+def test_what_lies_in_the_place_of_refused_files_stops_nothing(folder: Store, secret: Path, kind: str) -> None:
+    drop(folder, "a.jsonl", ROW)
+    drop(folder, "bad.jsonl", b'{"response": "no prompt"}\n')
+    place = Path(folder.uri, "inbox", "refused")
+    if kind == "link":
+        place.symlink_to(secret.parent)
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.write_bytes(b"?")
+    found = claim(folder)
+    assert ([entry.name for entry in found.accepted], "bad.jsonl" in found.refused) == (["a.jsonl"], True)
+    assert (place.is_dir(), place.is_symlink()) == (True, False)
+    assert [path.name for path in secret.parent.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_file_too_large_for_memory_is_left_unread(folder: Store) -> None:
+    drop(folder, "a.jsonl")
+    with Path(folder.uri, "inbox", "a.jsonl").open("r+b") as stream:
+        stream.truncate(1 << 40)
+    assert claim(folder, AT_ONCE).left == {"a.jsonl": "it is larger than 1 GiB: split it"}
 
 
 def test_a_file_that_grows_while_it_is_claimed_stays(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +405,7 @@ def test_a_file_that_grows_while_it_is_claimed_stays(folder: Store, monkeypatch:
 
 def test_what_was_read_in_part_is_left(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(folder, "a.jsonl", ROW + OTHER)
-    monkeypatch.setattr(folder.backend, "read", lambda key: ROW)
+    monkeypatch.setattr(folder.backend, "read_foreign", lambda key: ROW)
     assert claim(folder).left == {"a.jsonl": "it changed while it was read"}
 
 
@@ -393,14 +454,14 @@ def test_what_was_refused_is_not_looked_at_again(store: Store) -> None:
 def test_a_file_that_cannot_be_read_does_not_block_the_others(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(folder, "a.jsonl", OTHER)
     drop(folder, "b.jsonl", ROW)
-    read = folder.backend.read
+    read = folder.backend.read_foreign
 
     def denied(key: str) -> bytes:
         if key == "inbox/a.jsonl":
             raise StoreError("access is denied")
         return read(key)
 
-    monkeypatch.setattr(folder.backend, "read", denied)
+    monkeypatch.setattr(folder.backend, "read_foreign", denied)
     assert ([entry.name for entry in claim(folder).accepted], below(folder, "inbox")) == (["b.jsonl"], ["a.jsonl"])
 
 
