@@ -32,7 +32,8 @@ from dr_irl.artifacts.store import Identity
 from dr_irl.profile import load_settings
 from dr_irl.records import Completion
 from flows.plan import plan_run
-from tasks.dag import build_dag, select
+from tasks.dag import build_dag
+from tasks.identify import identify
 
 RESULTS = Path(__file__).parent / "results" / "artifacts.json"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -68,7 +69,8 @@ def rebuilt_by_a_grpo_setting(store: str, profile: str) -> list[str]:
     """Return what a run with another GRPO setting would build."""
     settings = load_settings(profile, {"grpo.learning_rate": 1.23e-4})
     dag = build_dag(settings)
-    planned = plan_run(dag, select(dag), settings, Store(store))
+    opened = Store(store)
+    planned = plan_run(identify(dag, settings, opened), opened)
     return [name for name, each in planned.items() if each.state == "miss"]
 
 

@@ -128,11 +128,12 @@ def plan(
     from flows.commands.terminal import print_plan
     from flows.plan import plan_run
     from tasks.dag import build_dag, select
+    from tasks.identify import identify
 
     dag = build_dag(settings)
     selection = select(dag, from_stage=from_stage, refresh=refresh or (), only=only or ())
     opened = ArtifactStore(store, read_only=True)
-    print_plan(plan_run(dag, selection, settings, opened), opened)
+    print_plan(plan_run(identify(dag, settings, opened, selection.nodes), opened, selection.rebuild), opened)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The DAG as a Prefect flow: every node a task, in the order that `dag.py` lays out."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
@@ -19,6 +20,7 @@ from flows.record import RunRecord, finish_run
 from flows.runners.running import Runner, running_on, stages_share_a_machine
 from tasks import stages
 from tasks.dag import Dag, Selection, build_dag, select
+from tasks.identify import Named, identify, refs
 from tasks.orchestration.caching import ArtifactKey, import_maker, stage_task
 from tasks.orchestration.failures import ending_in_a_sentence
 from tasks.orchestration.interruption import stop_if_requested, stopping_on_signals
@@ -96,23 +98,27 @@ def align(
     """
     dag = build_dag(settings)
     chosen = selection or select(dag)
-    try:
-        artifacts = _run(dag, chosen, settings, store)
-    except CorruptArtifactError as error:
-        # It was moved aside; what is whole is found again, so the second pass builds only what was damaged.
-        logger.warning("%s; building it again", error)
-        artifacts = _run(dag, Selection(chosen.nodes), settings, store)
-    if "report" not in artifacts:  # it reads everything: a run that has it is whole
-        return artifacts
-    record = finish_run(store, settings, artifacts, parse_path(output, "output") if output else None)
-    show_run(record.run_id, record.artifacts["report"], store)
-    if promote:
-        promote_run(record, store, promote)
-    return record
+    named = identify(dag, settings, store, chosen.nodes)
+    with store.needing(refs(named).values(), logger.info, while_waiting=stop_if_requested):
+        try:
+            artifacts = _run(dag, chosen, settings, store, named)
+        except CorruptArtifactError as error:
+            # It was moved aside; what is whole is found again, so the second pass builds only what was damaged.
+            logger.warning("%s; building it again", error)
+            artifacts = _run(dag, Selection(chosen.nodes), settings, store, named)
+        if "report" not in artifacts:  # it reads everything: a run that has it is whole
+            return artifacts
+        record = finish_run(store, settings, artifacts, parse_path(output, "output") if output else None)
+        show_run(record.run_id, record.artifacts["report"], store)
+        if promote:
+            promote_run(record, store, promote)
+        return record
 
 
-def _run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> dict[str, ArtifactRef]:
-    if missing := [name for name, at in plan_run(dag, selection, settings, store).items() if at.state != "hit"]:
+def _run(
+    dag: Dag, selection: Selection, settings: Settings, store: Store, named: Mapping[str, Named]
+) -> dict[str, ArtifactRef]:
+    if missing := [name for name, at in plan_run(named, store, selection.rebuild).items() if at.state != "hit"]:
         for name in missing:
             import_maker(dag[name].stage)
         if stages_share_a_machine() and {dag[name].stage for name in missing} - _WITHOUT_POLICY:

@@ -1,6 +1,6 @@
 """What a run will find in the store and what it will build, and why; nothing heavy is imported for it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,8 +8,7 @@ from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.difference import closest, differences
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.store import Identity
-from dr_irl.config import Settings
-from tasks.dag import Dag, Selection
+from tasks.identify import Named
 
 State = Literal["hit", "miss", "anew"]
 
@@ -24,19 +23,19 @@ class Planned:
     """`hit`: the store has it; `miss`: it has not; `anew`: it is built although the store may have it."""
 
 
-def plan_run(dag: Dag, selection: Selection, settings: Settings, store: Store) -> Mapping[str, Planned]:
-    """Work out every fingerprint, and look each up in the store: node -> what will happen."""
-    refs: dict[str, ArtifactRef] = {}
-    planned: dict[str, Planned] = {}
-    for name in selection.nodes:
-        node = dag[name]
-        inputs = {role: refs[source] for role, source in node.inputs.items()}
-        identity = node.stage.identity(settings, node.variant, inputs)
-        refs[name] = store.ref(identity.stage, identity.fingerprint)
-        anew = name in selection.rebuild
-        state: State = "anew" if anew else "hit" if store.has(refs[name]) else "miss"
-        planned[name] = Planned(refs[name], identity, state)
-    return planned
+def plan_run(named: Mapping[str, Named], store: Store, rebuild: Collection[str] = frozenset()) -> Mapping[str, Planned]:
+    """Look every artifact up in the store: node -> what will happen.
+
+    Args:
+        named: what `identify` found.
+        store: the store.
+        rebuild: the nodes that are built even if the store has their artifacts.
+    """
+
+    def state(name: str, ref: ArtifactRef) -> State:
+        return "anew" if name in rebuild else "hit" if store.has(ref) else "miss"
+
+    return {name: Planned(each.ref, each.identity, state(name, each.ref)) for name, each in named.items()}
 
 
 def reasons(planned: Planned, store: Store) -> list[str]:

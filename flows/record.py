@@ -1,6 +1,7 @@
 """What a run leaves behind: its settings, and where each of its artifacts is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,12 @@ class RunRecord(BaseModel):
     settings: Settings
     artifacts: dict[str, ArtifactRef]
     """Node of the DAG -> its artifact."""
+
+
+class _Made(BaseModel):
+    """What every version writes into a record."""
+
+    artifacts: dict[str, ArtifactRef]
 
 
 def finish_run(
@@ -65,6 +72,38 @@ def load_run(store: Store, run_id: str) -> RunRecord:
             f"run {run_id!r} was recorded by another version of dr-irl ({error.error_count()} fields do not fit); "
             "use that version, or run again"
         ) from error
+
+
+def made_by(store: Store, run_id: str) -> list[ArtifactRef]:
+    """Return the artifacts of a run, whichever version of dr-irl recorded it.
+
+    Raises:
+        UserError: its record cannot be read.
+    """
+    try:
+        return list(_Made.model_validate_json(store.read_text(_key(run_id))).artifacts.values())
+    except ValidationError as error:
+        raise UserError(
+            f"the record of run {run_id!r} does not say what it made, so what to keep for it is not known; "
+            f"repair or delete {store.uri}/{_key(run_id)}"
+        ) from error
+
+
+@contextmanager
+def holding_run(store: Store, run_id: str, on_wait: Callable[[str], None] | None = None) -> Iterator[RunRecord]:
+    """Read the record of a run, and keep what it made from being cleared up while a block runs.
+
+    Args:
+        store: the store.
+        run_id: the run, or `latest`.
+        on_wait: called once, with a sentence, if the store is being cleared up.
+
+    Raises:
+        UserError: there is no such run, or it was cleared up just now.
+    """
+    record = load_run(store, run_id)
+    with store.needing(record.artifacts.values(), on_wait):
+        yield load_run(store, record.run_id)
 
 
 def forget_run(store: Store, run_id: str) -> None:

@@ -3,6 +3,7 @@
 It is `dr_irl.align`. What Prefect adds is in `tasks/orchestration`: retries, time limits, stages side by side, a page.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from dr_irl.config import Settings
 from dr_irl.progress import ConsoleProgress, Progress
 from tasks.contents import ADAPTER, REPORT
 from tasks.dag import Node, build_dag
+from tasks.identify import identify, refs
 from tasks.job import Inputs, Job
 from tasks.stages import import_entry
 from tasks.trainers import trained_by
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dr_irl.reward.panel import RewardPanel
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,17 @@ def align(settings: Settings, *, store: str | Path = "store", progress: Progress
         UserError: settings, data or models that cannot be used; the sentence says what to do.
     """
     opened, dag = Store(str(store)), build_dag(settings)
-    refs: dict[str, ArtifactRef] = {}
-    missing: dict[str, Identity] = {}
-    for name, node in dag.items():
-        identity = node.stage.identity(settings, node.variant, {r: refs[source] for r, source in node.inputs.items()})
-        refs[name] = opened.ref(identity.stage, identity.fingerprint)
-        if not opened.has(refs[name]):
-            missing[name] = identity
-    if missing:
-        from tasks.models import check_policy  # seconds of imports, which a run that finds everything does without
+    named = identify(dag, settings, opened)
+    with ConsoleProgress() as console, opened.needing(refs(named).values(), logger.info):
+        missing = [name for name, each in named.items() if not opened.has(each.ref)]
+        if missing:
+            from tasks.models import check_policy  # seconds of imports, which a run that finds everything does without
 
-        check_policy(settings)
-    with ConsoleProgress() as console:
-        for name, identity in missing.items():
-            inputs = Inputs(opened, {role: refs[source] for role, source in dag[name].inputs.items()})
-            _make(dag[name], identity, settings, inputs, progress or console)
-    return Aligned(settings, opened, refs)
+            check_policy(settings)
+        for name in missing:
+            inputs = Inputs(opened, {role: named[source].ref for role, source in dag[name].inputs.items()})
+            _make(dag[name], named[name].identity, settings, inputs, progress or console)
+    return Aligned(settings, opened, refs(named))
 
 
 def _make(node: Node, identity: Identity, settings: Settings, inputs: Inputs, progress: Progress) -> None:

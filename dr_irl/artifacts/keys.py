@@ -13,6 +13,8 @@ TOP_LEVEL = frozenset(
     {OBJECTS, STAGING, DAMAGED, LEASES, CHECKPOINTS, RESULTS, RUNS, ABLATIONS, INBOX, ACCEPTED, MODELS, MARKER}
 )
 MANIFEST_NAME = "manifest.json"
+RUNNING, CLEARING = f"{LEASES}/.running", f"{LEASES}/.clearing"
+"""Leases of whole runs, each with what it needs; and the lease of whoever deletes what nobody does."""
 
 _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{32}$")
 

@@ -6,6 +6,8 @@ What is correct then rests on the commit, which is all or nothing and keeps the 
 The holder of `leases/<stage>/<fingerprint>/<generation>.json` rewrites it, with a beat that increases. Whoever waits
 takes over by creating the next generation once the file has not changed for as long as a lease lasts, by the waiter's
 own clock: clocks of different machines are never compared.
+
+A lease also says what its holder needs of the store: clearing up leaves that alone.
 """
 
 import logging
@@ -14,7 +16,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -44,6 +46,8 @@ class Holder(BaseModel):
     beat: int
     host: str
     pid: int = Field(gt=0, lt=2**31)
+    needs: tuple[str, ...] = ()
+    """Fingerprints of artifacts that must not vanish while the lease is held."""
 
     @classmethod
     def decode(cls, content: bytes) -> "Holder | None":
@@ -55,7 +59,11 @@ class Holder(BaseModel):
 
     def is_dead(self) -> bool:
         """Tell whether the holder was a process of this machine that has ended."""
-        return self.host == socket.gethostname() and not _is_alive(self.pid)
+        return self.is_here() and not _is_alive(self.pid)
+
+    def is_here(self) -> bool:
+        """Tell whether the holder is, or was, a process of this machine."""
+        return self.host == socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,8 @@ def hold(
     backend: Backend,
     folder: str,
     *,
+    what: str,
+    needs: Iterable[str] = (),
     on_wait: Callable[[str], None] | None = None,
     while_waiting: Callable[[], None] | None = None,
     ttl_seconds: float = TTL_SECONDS,
@@ -81,6 +91,8 @@ def hold(
     Args:
         backend: where the lease lies.
         folder: its key, `leases/<stage>/<fingerprint>`.
+        what: happens under the lease, for `on_wait`: "sources is being built".
+        needs: the fingerprints of the artifacts that must not vanish meanwhile.
         on_wait: called once, with a sentence that says who holds it.
         while_waiting: called every second or two; what it raises ends the waiting.
         ttl_seconds: how long a lease lasts after its last beat.
@@ -88,8 +100,10 @@ def hold(
     Raises:
         StoreError: it cannot be acquired, because the store cannot be read or written.
     """
-    mine = Holder(token=uuid.uuid4().hex, beat=0, host=socket.gethostname(), pid=os.getpid())
-    wait = _Wait(on_wait, while_waiting, folder)
+    mine = Holder(
+        token=uuid.uuid4().hex, beat=0, host=socket.gethostname(), pid=os.getpid(), needs=tuple(sorted(set(needs)))
+    )
+    wait = _Wait(on_wait, while_waiting, what)
     generation = _acquire(backend, folder, mine, wait, ttl_seconds)
     released = Event()
     key = _key(folder, generation)
@@ -101,6 +115,23 @@ def hold(
         released.set()
         beating.join(timeout=ttl_seconds)
         _release(backend, folder, generation)
+
+
+def wait_while_held(
+    backend: Backend,
+    folder: str,
+    *,
+    what: str,
+    on_wait: Callable[[str], None] | None = None,
+    while_waiting: Callable[[], None] | None = None,
+    ttl_seconds: float = TTL_SECONDS,
+) -> None:
+    """Return when nobody holds the lease of a folder; the arguments are those of `hold`."""
+    wait = _Wait(on_wait, while_waiting, what)
+    seen: Sighting | None = None
+    while (seen := _look(backend, folder, seen)) is not None and not _is_over(seen, ttl_seconds):
+        wait.tell(seen)
+        wait.pause()
 
 
 def _generation_of(key: str) -> int | None:
@@ -115,12 +146,12 @@ class _Wait:
 
     on_wait: Callable[[str], None] | None
     while_waiting: Callable[[], None] | None
-    folder: str
+    what: str
     seconds: float = _FIRST_POLL_SECONDS
 
     def tell(self, seen: Sighting) -> None:
         if self.on_wait is not None:
-            self.on_wait(_waiting_for(self.folder, seen))
+            self.on_wait(_waiting_for(self.what, seen))
             self.on_wait = None
 
     def pause(self) -> None:
@@ -161,11 +192,10 @@ def _is_over(seen: Sighting, ttl_seconds: float) -> bool:
     return time.monotonic() - seen.since > ttl_seconds or (holder is not None and holder.is_dead())
 
 
-def _waiting_for(folder: str, seen: Sighting) -> str:
-    what = folder.partition("/")[2]
+def _waiting_for(what: str, seen: Sighting) -> str:
     holder = Holder.decode(seen.content)
     who = "another run" if holder is None else f"process {holder.pid} on {holder.host}"
-    return f"{what} is being built by {who}; waiting for it"
+    return f"{what} by {who}; waiting for it"
 
 
 def _beat(released: Event, backend: Backend, key: str, mine: Holder, ttl_seconds: float) -> None:

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from dr_irl.artifacts.draft import Draft, Identity
 from dr_irl.artifacts.explain import explained, is_full_disk
 from dr_irl.artifacts.folder import FolderBackend
 from dr_irl.artifacts.keys import (
+    CLEARING,
     LEASES,
     MANIFEST_NAME,
     OBJECTS,
+    RUNNING,
     STAGING,
     damaged_key,
     manifest_key,
@@ -30,6 +33,8 @@ from dr_irl.artifacts.transfer import require_sizes
 from dr_irl.errors import CorruptArtifactError, StoreError
 
 logger = logging.getLogger(__name__)
+
+_CLEARING = "the store is being cleared up"
 
 
 class Store:
@@ -129,6 +134,7 @@ class Store:
         ref: ArtifactRef,
         on_wait: Callable[[str], None] | None = None,
         *,
+        needs: Iterable[ArtifactRef] = (),
         while_waiting: Callable[[], None] | None = None,
         ttl_seconds: float = lease.TTL_SECONDS,
     ) -> AbstractContextManager[None]:
@@ -140,11 +146,51 @@ class Store:
         Args:
             ref: the artifact.
             on_wait: called once, with a sentence that says who builds it now.
+            needs: what it is made from, which must not be cleared up meanwhile.
             while_waiting: called every second or two; what it raises ends the waiting.
             ttl_seconds: after how long without a sign of life a builder is taken for dead.
         """
         folder = require_plain_key(f"{LEASES}/{ref.stage}/{ref.fingerprint}")
-        return lease.hold(self.backend, folder, on_wait=on_wait, while_waiting=while_waiting, ttl_seconds=ttl_seconds)
+        return lease.hold(
+            self.backend,
+            folder,
+            what=f"{ref.stage}/{ref.fingerprint} is being built",
+            needs=[other.fingerprint for other in needs],
+            on_wait=on_wait,
+            while_waiting=while_waiting,
+            ttl_seconds=ttl_seconds,
+        )
+
+    @contextmanager
+    def needing(
+        self,
+        refs: Iterable[ArtifactRef],
+        on_wait: Callable[[str], None] | None = None,
+        *,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
+        """Keep artifacts while a block runs: what clears up leaves those alone that exist, and those that will.
+
+        Enter it before you ask what exists. If the store is being cleared up, this waits for the end: whoever
+        clears up first takes its lease and then looks at who needs what; here it is the other way round.
+
+        Args:
+            refs: the artifacts.
+            on_wait: called once, with a sentence that says who clears up.
+            while_waiting: called every second or two; what it raises ends the waiting.
+        """
+        what, needs = "a run is under way", [ref.fingerprint for ref in refs]
+        with lease.hold(self.backend, f"{RUNNING}/{uuid.uuid4().hex}", what=what, needs=needs):
+            lease.wait_while_held(self.backend, CLEARING, what=_CLEARING, on_wait=on_wait, while_waiting=while_waiting)
+            yield
+
+    def clearing(self, on_wait: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
+        """Hold the right to delete what nobody needs while a block runs: runs that begin meanwhile wait for its end.
+
+        Args:
+            on_wait: called once, with a sentence that says who else clears up.
+        """
+        return lease.hold(self.backend, CLEARING, what=_CLEARING, on_wait=on_wait)
 
     def checkpoint(self, ref: ArtifactRef) -> Checkpoint:
         """Return the place for the state of an artifact that is half built."""

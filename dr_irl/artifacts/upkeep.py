@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dr_irl.artifacts.backend import Backend, FileStat
+from dr_irl.artifacts.in_use import InUse, in_use
 from dr_irl.artifacts.keys import CHECKPOINTS, DAMAGED, LEASES, RESULTS, STAGING, object_key
-from dr_irl.artifacts.lease import TTL_SECONDS, Holder
 from dr_irl.artifacts.manifest import ArtifactRef, FileEntry, Manifest
 from dr_irl.artifacts.retry import until_sound
 from dr_irl.artifacts.store import Store
@@ -18,7 +18,7 @@ from dr_irl.errors import CorruptArtifactError
 Kind = Literal["artifact", "staging", "damaged", "checkpoint", "lease", "result"]
 
 _COPY = re.compile(r"-[0-9a-f]{8}$")
-_DEAD_AFTER_SECONDS = 10 * TTL_SECONDS
+_LOOK_AGAIN_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Leftover:
     key: str
     """A file, or a folder with all that is in it, below the store's root."""
     bytes: int
-    age_seconds: float
-    """Since the newest of its files was written."""
+    modified: float
+    """Seconds since 1970 when the newest of its files was written, by the clock of whoever keeps the store."""
     ref: ArtifactRef | None = None
     """The artifact, where it is one."""
 
@@ -68,36 +68,46 @@ def verify(store: Store) -> Iterator[tuple[ArtifactRef, str | None]]:
         yield ref, str(manifest) if isinstance(manifest, CorruptArtifactError) else _problem(store, ref, manifest)
 
 
-def garbage(store: Store, roots: Iterable[ArtifactRef], *, min_age_seconds: float) -> Garbage:
+def garbage(store: Store, roots: Iterable[ArtifactRef], used: InUse, *, min_age_seconds: float) -> Garbage:
     """Find what no root was made from, and what ended runs left behind.
 
     Args:
         store: the store.
         roots: the artifacts to keep, with all they were made from.
-        min_age_seconds: nothing younger is garbage: it may belong to a run that is not over.
+        used: what runs need that are not over, read *before* the roots: a run that ends meanwhile becomes a root
+            before it lets go of what it needs.
+        min_age_seconds: nothing younger is garbage.
 
     Raises:
         CorruptArtifactError: an artifact to keep is damaged, so what it was made from is not known.
     """
     refs = store.refs()
-    kept = _reached(store, refs, roots)
+    kept = _reached(store, refs, {root.fingerprint for root in roots} | used.fingerprints)
     found = [_artifact(store, ref) for ref in refs if ref not in kept]
     found += _trees(store, "staging", STAGING, depth=2)
     found += _trees(store, "damaged", DAMAGED, depth=None)
     found += _files(store, "checkpoint", CHECKPOINTS)
-    found += [lease for lease in _files(store, "lease", LEASES) if _is_dead(store, lease)]
+    found += _files(store, "lease", LEASES)
     results = {f"{RESULTS}/{ref.stage}/{ref.fingerprint}" for ref in kept}
     found += [result for result in _files(store, "result", RESULTS) if result.key not in results]
-    return Garbage(tuple(item for item in found if item.age_seconds >= min_age_seconds))
+    latest = used.now - min_age_seconds
+    return Garbage(tuple(item for item in found if item.modified <= latest and not used.covers(item.key)))
 
 
 def collect(store: Store, found: Garbage) -> None:
-    """Delete what `garbage` found.
+    """Delete what `garbage` found and what no run has come to need since; to be called while `clearing`.
+
+    Who needs what is read again every second: this process may have been stopped for longer than its lease lasts.
 
     Raises:
         StoreError: the store cannot be written.
     """
+    used, read_at = in_use(store), time.monotonic()
     for item in found.items:
+        if time.monotonic() - read_at > _LOOK_AGAIN_AFTER_SECONDS:
+            used, read_at = in_use(store), time.monotonic()
+        if used.covers(item.key):
+            continue
         if item.ref is not None:
             store.remove(item.ref)
         elif store.backend.files(item.key):
@@ -151,13 +161,12 @@ def _hash_in_place(backend: Backend, key: str, entry: FileEntry) -> None:
     until_sound(f"{backend.uri}/{key}", read, fault)
 
 
-def _reached(store: Store, refs: Iterable[ArtifactRef], roots: Iterable[ArtifactRef]) -> set[ArtifactRef]:
+def _reached(store: Store, refs: Iterable[ArtifactRef], fingerprints: set[str]) -> set[ArtifactRef]:
     """Follow the inputs of every root; they are named by fingerprint only, whatever their stage."""
     by_fingerprint: dict[str, list[ArtifactRef]] = {}
     for ref in refs:
         by_fingerprint.setdefault(ref.fingerprint, []).append(ref)
     kept: set[ArtifactRef] = set()
-    fingerprints = {root.fingerprint for root in roots}
     while fingerprints:
         level = [ref for each in fingerprints for ref in by_fingerprint.get(each, []) if ref not in kept]
         kept.update(level)
@@ -199,9 +208,4 @@ def _files(store: Store, kind: Kind, top: str) -> list[Leftover]:
 def _leftover(kind: Kind, key: str, stats: Iterable[FileStat], ref: ArtifactRef | None = None) -> Leftover:
     seen = list(stats)
     newest = max((stat.modified for stat in seen), default=0.0)
-    return Leftover(kind, key, sum(stat.size for stat in seen), time.time() - newest, ref)
-
-
-def _is_dead(store: Store, item: Leftover) -> bool:
-    holder = Holder.decode(store.backend.read_many([item.key]).get(item.key, b""))
-    return item.age_seconds > _DEAD_AFTER_SECONDS or (holder is not None and holder.is_dead())
+    return Leftover(kind, key, sum(stat.size for stat in seen), newest, ref)

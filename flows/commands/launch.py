@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dr_irl.artifacts import ArtifactRef
+from dr_irl.artifacts import ArtifactRef, Store
 from dr_irl.artifacts.address import parse_path
 from dr_irl.errors import InterruptedRunError
 from dr_irl.profile import load_settings
 from flows.commands.temporary_server import TemporaryServer
-from flows.commands.terminal import print_artifacts, print_result
+from flows.commands.terminal import print_artifacts, print_aside, print_result
 from flows.plan import plan_run
 from flows.prefect_server import is_configured
 from flows.record import RunRecord, finish_run
 from tasks.dag import build_dag, select
+from tasks.identify import identify, refs
 from tasks.orchestration.opening import open_store
 
 if TYPE_CHECKING:
@@ -44,33 +45,31 @@ def launch(
         options: `promote` and `runner`, as for the flow.
     """
     opened = open_store(store)
-    found = _all_in_store(profile, overrides, store, part) if not is_configured() and not options["promote"] else None
-    if found is None:
+    result = None if is_configured() or options["promote"] else _find_all(profile, overrides, opened, output, part)
+    if result is None:
         given = {"profile": profile, "overrides": dict(overrides), "store": opened.uri, "output": output}
         result = run_flow("flows.pipeline:dr_irl_pipeline", **given, **part, **options)
-    elif "report" not in found:
-        result = found
-    else:
-        result = finish_run(
-            opened, load_settings(profile, dict(overrides)), found, parse_path(output, "--output") if output else None
-        )
     if isinstance(result, RunRecord):
         print_result(opened, result, output)
     else:
         print_artifacts(result)
 
 
-def _all_in_store(
-    profile: str, overrides: Mapping[str, Any], store: str, part: Mapping[str, Any]
-) -> dict[str, ArtifactRef] | None:
-    """Return the artifacts if the store has all of them: a temporary Prefect server would take seconds to say so."""
+def _find_all(
+    profile: str, overrides: Mapping[str, Any], store: Store, output: str | None, part: Mapping[str, Any]
+) -> RunRecord | dict[str, ArtifactRef] | None:
+    """Return what a run would, if the store has all of it: a temporary Prefect server would take seconds to say so."""
     settings = load_settings(profile, dict(overrides))
     dag = build_dag(settings)
     selection = select(dag, **{name: value for name, value in part.items() if value})
-    planned = plan_run(dag, selection, settings, open_store(store))
-    if any(plan.state != "hit" for plan in planned.values()):
-        return None
-    return {name: plan.ref for name, plan in planned.items()}
+    named = identify(dag, settings, store, selection.nodes)
+    with store.needing(refs(named).values(), print_aside):
+        planned = plan_run(named, store, selection.rebuild)
+        if any(plan.state != "hit" for plan in planned.values()):
+            return None
+        if "report" not in named:
+            return refs(named)
+        return finish_run(store, settings, refs(named), parse_path(output, "--output") if output else None)
 
 
 def run_flow(entry: str, **parameters: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,24 +36,25 @@ def promote(
     """Publish a run's result and make it the champion, if it passes the gate; exit status 3 if it does not."""
     from dr_irl.promotion.hub import require_uploadable
     from dr_irl.promotion.published import require_name
-    from flows.record import load_run
+    from flows.commands.terminal import print_aside
+    from flows.record import holding_run, load_run
     from tasks.promotion import Candidate, gate_run, publish_run, published_as_champion
 
     require_name(name)
     opened = look_into(store) if dry_run else open_store(store)
-    record = load_run(opened, run_id)
-    if hub:
-        require_uploadable(hub, record.settings.models.policy, os.environ.get("HF_TOKEN"))
-    candidate = Candidate(record.run_id, record.settings, record.artifacts)
-    version = published_as_champion(opened, candidate, name)
-    if version is None:
-        verdict = gate_run(opened, candidate, name)
-        _print_checks(verdict.checks)
-        verdict.require_passed()
-        if dry_run:
-            typer.echo(f"run {record.run_id} may replace {verdict.compared_with}; nothing was published")
-            return
-        version = publish_run(opened, candidate, name, verdict)
+    with nullcontext(load_run(opened, run_id)) if dry_run else holding_run(opened, run_id, print_aside) as record:
+        if hub:
+            require_uploadable(hub, record.settings.models.policy, os.environ.get("HF_TOKEN"))
+        candidate = Candidate(record.run_id, record.settings, record.artifacts)
+        version = published_as_champion(opened, candidate, name)
+        if version is None:
+            verdict = gate_run(opened, candidate, name)
+            _print_checks(verdict.checks)
+            verdict.require_passed()
+            if dry_run:
+                typer.echo(f"run {record.run_id} may replace {verdict.compared_with}; nothing was published")
+                return
+            version = publish_run(opened, candidate, name, verdict)
     typer.echo(f"{name} {version.version} is the champion: {Registry(opened).uri(name, version.version)}")
     if hub and not dry_run:
         _upload(opened, version, hub)

@@ -1,16 +1,19 @@
 """`dr-irl store`: look at a store, check it, clear it up."""
 
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts.in_use import in_use
 from dr_irl.artifacts.manifest import Manifest
 from dr_irl.artifacts.upkeep import Lineage, collect, garbage, lineage, verify
 from dr_irl.errors import CorruptArtifactError, UserError
 from flows.commands.options import StoreOption
-from flows.record import forget_run, load_run, run_ids
+from flows.commands.terminal import print_aside
+from flows.record import forget_run, made_by, run_ids
 from tasks.orchestration.opening import look_into, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Look at a store, check it, clear it up.")
@@ -69,25 +72,28 @@ def verify_store(store: StoreOption = "store") -> None:
 def gc(
     store: StoreOption = "store",
     keep: Annotated[int | None, typer.Option(min=0, help="Keep this many of the newest runs; all by default.")] = None,
-    min_age: Annotated[
-        str, typer.Option(help="Leave alone what is younger, as 30s, 20m, 12h or 7d: a run may be at work on it.")
-    ] = "1d",
+    min_age: Annotated[str, typer.Option(help="Leave alone what is younger, as 30s, 20m, 12h or 7d.")] = "1d",
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would be.")] = False,
 ) -> None:
-    """Find what no kept run was made from and what ended runs left behind."""
+    """Find what no kept run was made from and what ended runs left behind; what a run at work needs is kept."""
+    seconds = _seconds(min_age)
     opened = open_store(store) if delete else look_into(store)
-    ids = run_ids(opened)
-    dropped = ids[: max(0, len(ids) - keep)] if keep is not None else []
-    roots = [ref for each in ids if each not in dropped for ref in load_run(opened, each).artifacts.values()]
-    found = garbage(opened, roots, min_age_seconds=_seconds(min_age))
-    for run_id in dropped:
-        typer.echo(f"run        {run_id}")
-    for item in found.items:
-        typer.echo(f"{item.kind:<10} {item.key}  {_bytes(item.bytes)}")
-    if delete:
+    with opened.clearing(print_aside) if delete else nullcontext():
+        used = in_use(opened)
+        ids = run_ids(opened)
+        made = {each: made_by(opened, each) for each in ids}
+        old = ids[: max(0, len(ids) - keep)] if keep is not None else []
+        dropped = [each for each in old if not used.fingerprints.issuperset(ref.fingerprint for ref in made[each])]
+        roots = [ref for each in ids if each not in dropped for ref in made[each]]
+        found = garbage(opened, roots, used, min_age_seconds=seconds)
         for run_id in dropped:
-            forget_run(opened, run_id)
-        collect(opened, found)
+            typer.echo(f"run        {run_id}")
+        for item in found.items:
+            typer.echo(f"{item.kind:<10} {item.key}  {_bytes(item.bytes)}")
+        if delete:
+            for run_id in dropped:
+                forget_run(opened, run_id)
+            collect(opened, found)
     verb = "deleted" if delete else "would be deleted; add --delete to do so"
     typer.echo(f"{len(dropped)} runs and {len(found.items)} items, {_bytes(found.bytes)}, {verb}")
 

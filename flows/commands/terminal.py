@@ -34,6 +34,11 @@ _TEMPERATURE = 0.7
 _ROUTER_ROWS_PER_LABEL = 60
 
 
+def print_aside(sentence: str) -> None:
+    """Print a sentence that is no result: on standard error."""
+    Console(stderr=True, highlight=False).print(sentence, soft_wrap=True, markup=False)
+
+
 def print_result(store: Store, record: RunRecord, output: str | None) -> None:
     """Print refusal by category, over-refusal, usefulness, time per stage, and where the report is."""
     console = Console(highlight=False)

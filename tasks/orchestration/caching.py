@@ -70,12 +70,12 @@ def stage_task(stage: Stage) -> Task[..., Any]:
         found = ArtifactKey(stage=ref.stage, fingerprint=ref.fingerprint)
         if not rebuild and store.has(ref):
             return Completed(name="Cached", data=found, message=f"{ref.stage} {ref.fingerprint} is in the store")
-        with store.lease(ref, on_wait=logger.info, while_waiting=stop_if_requested):
+        refs = _refs(store, inputs)
+        with store.lease(ref, on_wait=logger.info, needs=refs.values(), while_waiting=stop_if_requested):
             if not rebuild and store.has(ref):
                 return Completed(name="Cached", data=found, message=f"another run built {ref.stage} {ref.fingerprint}")
             torch.set_num_threads(1 if stage.single_thread else settings.threads)
             progress = StoppableProgress(current_progress())
-            refs = _refs(store, inputs)
             unfinished = store.checkpoint(ref)
             job = Job(settings, Inputs(store, refs), variant, progress, unfinished, stopping=stop_requested)
             with slot(stage.slot), time_limit(ref.stage, _minutes(settings, stage, ref)):

@@ -18,6 +18,7 @@ from flows.cli import app
 from flows.plan import Planned, plan_run, reasons
 from tasks import stages
 from tasks.dag import build_dag, select
+from tasks.identify import identify
 
 
 def settings_with(**overrides: Any) -> Settings:
@@ -26,7 +27,8 @@ def settings_with(**overrides: Any) -> Settings:
 
 def plan(store: Store, settings: Settings, **part: Any) -> dict[str, Planned]:
     dag = build_dag(settings)
-    return dict(plan_run(dag, select(dag, **part), settings, store))
+    selection = select(dag, **part)
+    return dict(plan_run(identify(dag, settings, store, selection.nodes), store, selection.rebuild))
 
 
 def why(store: Store, settings: Settings, name: str) -> list[str]:

@@ -5,10 +5,14 @@ import re
 import socket
 import subprocess
 import sys
+import time
+from threading import Event, Thread
 
 import pytest
 
 from dr_irl.artifacts import ArtifactRef, Store
+from dr_irl.artifacts import in_use as in_use_module
+from dr_irl.artifacts.in_use import in_use
 from dr_irl.artifacts.lease import Holder
 from dr_irl.artifacts.store import Identity
 from dr_irl.artifacts.upkeep import collect, garbage, lineage, verify
@@ -33,7 +37,9 @@ def chain(store: Store) -> list[ArtifactRef]:
 
 def kinds(store: Store, roots: list[ArtifactRef], min_age_seconds: float = -60.0) -> list[tuple[str, str]]:
     """Return (kind, key) of the garbage; by default of any age, the server's clock a minute wrong or not."""
-    return [(item.kind, item.key) for item in garbage(store, roots, min_age_seconds=min_age_seconds).items]
+    return [
+        (item.kind, item.key) for item in garbage(store, roots, in_use(store), min_age_seconds=min_age_seconds).items
+    ]
 
 
 def test_sound_artifacts_have_no_problem(store: Store, chain: list[ArtifactRef]) -> None:
@@ -78,7 +84,7 @@ def test_nothing_young_is_garbage(store: Store, chain: list[ArtifactRef]) -> Non
 
 def test_an_artifact_counts_all_its_bytes(store: Store, chain: list[ArtifactRef]) -> None:
     sizes = [stat.size for stat in store.backend.files("objects/alignment/70").values()]
-    assert garbage(store, chain[:2], min_age_seconds=-60.0).bytes == sum(sizes) > 2
+    assert garbage(store, chain[:2], in_use(store), min_age_seconds=-60.0).bytes == sum(sizes) > 2
 
 
 def test_a_root_that_was_removed_keeps_nothing(store: Store, chain: list[ArtifactRef]) -> None:
@@ -91,7 +97,7 @@ def test_nothing_is_garbage_for_certain_while_a_kept_manifest_is_damaged(
 ) -> None:
     store.backend.write("objects/reward/insult/60/manifest.json", b"{")
     with pytest.raises(CorruptArtifactError, match="reward/insult/60.*run again to rebuild it"):
-        garbage(store, [chain[2]], min_age_seconds=0.0)
+        garbage(store, [chain[2]], in_use(store), min_age_seconds=0.0)
 
 
 def test_what_killed_builds_left_is_garbage(store: Store) -> None:
@@ -125,8 +131,8 @@ def test_the_lease_of_a_living_process_is_kept(store: Store) -> None:
     assert kinds(store, []) == []
 
 
-def write_lease(store: Store, pid: int) -> None:
-    holder = Holder(token="t", beat=0, host=socket.gethostname(), pid=pid)
+def write_lease(store: Store, pid: int, *needs: str, host: str = socket.gethostname()) -> None:
+    holder = Holder(token="t", beat=0, host=host, pid=pid, needs=needs)
     store.backend.write("leases/balance/f/000001.json", holder.model_dump_json().encode())
 
 
@@ -134,7 +140,7 @@ def test_collected_garbage_is_gone_and_the_rest_is_not(store: Store, chain: list
     store.backend.write("staging/reward-insult-abc/weights", b"half")
     store.backend.write("damaged/balance/f00d-01234567/weights", b"bad")
     store.checkpoint(chain[0]).write(b"state")
-    collect(store, garbage(store, [chain[1]], min_age_seconds=-60.0))
+    collect(store, garbage(store, [chain[1]], in_use(store), min_age_seconds=-60.0))
     left = {key.split("/")[0] for key in store.backend.files("")}
     assert (left, store.refs()) == ({".dr-irl-store", "objects"}, [chain[1], chain[0]])
 
@@ -154,5 +160,81 @@ def test_results_of_artifacts_that_nothing_needs_are_garbage(store: Store) -> No
         with store.build(Identity("balance", name, {}, {}, {})) as folder:
             (folder / "rows").write_text("x")
         store.backend.write(f"results/balance/{name}", b"{}")
-    found = garbage(store, [store.ref("balance", "kept")], min_age_seconds=-60.0)
+    found = garbage(store, [store.ref("balance", "kept")], in_use(store), min_age_seconds=-60.0)
     assert [item.key for item in found.items if item.kind == "result"] == ["results/balance/lost"]
+
+
+def test_what_a_run_needs_is_kept_with_all_it_was_made_from(store: Store, chain: list[ArtifactRef]) -> None:
+    with store.needing([chain[1], store.ref("report", "not built yet")]):
+        assert kinds(store, []) == [("artifact", "objects/alignment/70")]
+
+
+def test_what_a_build_reads_is_kept(store: Store, chain: list[ArtifactRef]) -> None:
+    with store.lease(store.ref("alignment", "71"), needs=[chain[1]]):
+        assert kinds(store, []) == [("artifact", "objects/alignment/70")]
+
+
+def test_the_state_of_a_live_build_is_kept(store: Store) -> None:
+    building = store.ref("reward/insult", "61")
+    store.checkpoint(building).write(b"state")
+    store.backend.write("results/reward/insult/61", b"{}")
+    store.backend.write("staging/reward-insult-abc/weights", b"half")
+    with store.lease(building):
+        assert kinds(store, []) == []
+    assert [kind for kind, _ in kinds(store, [])] == ["staging", "checkpoint", "result"]
+
+
+def test_a_run_that_ended_needs_nothing(store: Store, chain: list[ArtifactRef]) -> None:
+    with store.needing(chain):
+        assert kinds(store, []) == []
+    assert len(kinds(store, [])) == len(chain)
+
+
+def test_what_came_to_be_needed_after_it_was_found_is_not_deleted(store: Store, chain: list[ArtifactRef]) -> None:
+    found = garbage(store, [], in_use(store), min_age_seconds=-60.0)
+    with store.needing(chain[:2]):
+        collect(store, found)
+    assert store.refs() == [chain[1], chain[0]]
+
+
+def test_a_run_that_begins_while_somebody_clears_up_waits_and_says_for_whom(store: Store) -> None:
+    said: list[str] = []
+    entered = Event()
+
+    def begin() -> None:
+        with store.needing([], said.append):
+            entered.set()
+
+    with store.clearing():
+        beginning = Thread(target=begin)
+        beginning.start()
+        assert not entered.wait(2.0)
+    beginning.join(timeout=30)
+    expected = f"the store is being cleared up by process {os.getpid()} on {socket.gethostname()}; waiting for it"
+    assert (entered.is_set(), said) == (True, [expected])
+
+
+def test_what_a_stopped_process_needs_is_kept_however_long_it_is_silent(
+    store: Store, chain: list[ArtifactRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lease(store, os.getpid(), "70")
+    monkeypatch.setattr(in_use_module, "_DEAD_AFTER_SECONDS", -60.0)
+    assert kinds(store, []) == []
+
+
+def test_what_a_silent_process_elsewhere_needs_is_not(
+    store: Store, chain: list[ArtifactRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lease(store, os.getpid(), "70", host="elsewhere")
+    assert kinds(store, []) == []
+    monkeypatch.setattr(in_use_module, "_DEAD_AFTER_SECONDS", -60.0)
+    assert len(kinds(store, [])) == len(chain) + 1
+
+
+def test_a_clock_that_jumps_makes_nothing_old(
+    store: Store, chain: list[ArtifactRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with store.clearing():
+        monkeypatch.setattr(time, "time", lambda: real() + 365 * 86400)
+        assert kinds(store, [], min_age_seconds=3600.0) == []
