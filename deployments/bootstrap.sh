@@ -2,10 +2,12 @@
 # Prepare a Prefect server for DR-IRL: work pool, concurrency limit, automations, deployments. Safe to run again.
 #
 #   export PREFECT_API_URL=http://127.0.0.1:4200/api       # the server: `prefect server start`
+#   export PREFECT_API_AUTH_STRING=user:password           # if it asks for one, as it should
 #   export DR_IRL_STORE=s3://bucket/prefix                 # or a folder; `store` in this checkout by default
 #   deployments/bootstrap.sh                               # or with `docker` or `kubernetes`: where runs are started
 #
-# Optional: DR_IRL_IMAGE (image of the pool's runs), DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1);
+# Optional: DR_IRL_GRPO_AT_ONCE (GRPO loops at once, over all machines; 1); of the pool's runs DR_IRL_IMAGE and what else the
+# "operator" part of deployments/work-pools/*.json describes, such as DR_IRL_CREDENTIALS_FILE and DR_IRL_SECRET;
 # of the scheduled retraining: DR_IRL_SCHEDULE (cron; "0 3 * * 1"), DR_IRL_TIMEZONE (Etc/UTC), DR_IRL_PROFILE (laptop) and
 # DR_IRL_PROMOTE (safe; the name under which a result that passes the gate is published).
 set -euo pipefail

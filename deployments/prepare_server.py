@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from prefect.client.schemas.actions import (
 )
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
+from prefect.utilities.templating import NotSet, apply_values
 
 FOLDER = Path(__file__).parent
 GRPO_LIMIT = "dr-irl-grpo"
@@ -64,7 +66,7 @@ def schedule_is_active(client: SyncPrefectClient) -> bool:
 
 def install_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
     """Create a work pool or renew its template; a pause and a limit that somebody set stay."""
-    template = read_template(kind, os.environ.get("DR_IRL_IMAGE"))
+    template = read_template(kind, os.environ)
     try:
         client.read_work_pool(name)
     except ObjectNotFound:
@@ -75,12 +77,31 @@ def install_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
         print(f"Updated work pool {name}")
 
 
-def read_template(kind: str, image: str | None) -> dict[str, Any]:
-    """Read a pool's job template; an image given here becomes its default."""
+def read_template(kind: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read a pool's job template.
+
+    What its `operator` part describes is settled here, by DR_IRL_IMAGE for `image` and so on, and by no caller of a
+    deployment: who may start a run may not choose what code it is, nor which files and secrets it sees.
+    """
     template = json.loads((FOLDER / "work-pools" / f"{kind}.json").read_text())
-    if image and "image" in template["variables"]["properties"]:
-        template["variables"]["properties"]["image"]["default"] = image
-    return template
+    settled = {
+        name: _settled(name, about, environment.get(f"DR_IRL_{name.upper()}"))
+        for name, about in template.pop("operator", {}).items()
+    }
+    kept = {variable: f"{{{{ {variable} }}}}" for variable in template["variables"]["properties"]}
+    return template | {"job_configuration": apply_values(template["job_configuration"], kept | settled)}
+
+
+def _settled(name: str, about: Mapping[str, Any], given: str | None) -> Any:
+    """Return what a part of a job is: as given, or by default; nothing where there is neither."""
+    if not given:
+        return about.get("default", NotSet)
+    if "type" not in about:
+        return given
+    try:
+        return json.loads(given)
+    except ValueError:
+        sys.exit(f"DR_IRL_{name.upper()} is {given!r}, which is no JSON; allowed is {about['description']}")
 
 
 def install_limit(client: SyncPrefectClient, slots: str | None) -> None:

@@ -1,7 +1,6 @@
 """Starts a run from the command line, through Prefect unless there is nothing to run."""
 
 import importlib
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +75,7 @@ def run_flow(entry: str, **parameters: Any) -> Any:
     """Run a flow, `module:name`, on the configured server or a temporary one, with progress on the terminal."""
     server = None if is_configured() else TemporaryServer()
     if server is not None:
-        os.environ["PREFECT_API_URL"] = server.api  # read when Prefect is imported
+        server.use()
     from dr_irl.progress import ConsoleProgress
     from tasks.orchestration.progress import report_to
 

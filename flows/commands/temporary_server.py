@@ -1,10 +1,12 @@
 """A Prefect server for one run, which ends when the run's process does, however that ends.
 
 Prefect starts one by itself, but among the processes that Ctrl-C reaches: that server is gone at once, and the run
-spends minutes asking for it. After `kill -9` that server stays.
+spends minutes asking for it. After `kill -9` that server stays. And it lets everyone in: any user of the machine, and
+any page that a browser on it has open.
 """
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -31,15 +33,25 @@ class TemporaryServer:
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             port = free.getsockname()[1]
         self.api = f"http://127.0.0.1:{port}/api"
+        self._login = f"dr-irl:{secrets.token_urlsafe(32)}"
+        closed = {
+            "PREFECT_SERVER_API_AUTH_STRING": self._login,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+        }
         # Nothing is ever written into the pipe. It breaks when this process ends, and that is what ends the server.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flows.commands.temporary_server", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _LIGHT,
+            env=os.environ | _LIGHT | closed,
             start_new_session=True,
         )
+
+    def use(self) -> None:
+        """Have this process, and those it starts, talk to the server; call it before Prefect is imported."""
+        os.environ.pop("PREFECT_API_KEY", None)
+        os.environ |= {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self._login}
 
     def wait(self) -> None:
         """Wait until it answers.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import httpx
 import prefect
@@ -14,6 +15,7 @@ from prefect.client.schemas.objects import Worker, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from dr_irl.artifacts.address import is_loopback
 from dr_irl.errors import without_secrets
 from flows.doctor.machine import Check
 from flows.doctor.schedule import check_late_runs, check_schedule
@@ -23,6 +25,11 @@ DEPLOYMENTS = ("train/train", "retrain/retrain", "evaluate/evaluate", "ablate/ab
 AUTOMATIONS = ("dr-irl-silent-run", "dr-irl-lost-run")
 GRPO_LIMIT = "dr-irl-grpo"
 BOOTSTRAP = "run deployments/bootstrap.sh"
+CLOSE = (
+    "start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set PREFECT_API_AUTH_STRING to the same for "
+    "workers, CI and yourself"
+)
+_SECONDS = 10
 _SKEW_SECONDS = 30
 """Above this, schedules and heartbeats of two machines begin to disagree."""
 _HEARTBEATS = 2
@@ -40,6 +47,7 @@ def examine_server(pool: str) -> Iterator[Check]:
         try:
             told = client.request("GET", "/admin/version")
             yield check_server_version(address, told.json())
+            yield check_door(address)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             seen = f"{without_secrets(address)} does not answer as a Prefect server: {_reason(error)}"
             yield Check("server", "failed", seen, "see that it runs, and that PREFECT_API_URL is its address and /api")
@@ -76,6 +84,23 @@ def check_server_version(address: str, found: str) -> Check:
     seen = f"{without_secrets(address)}, Prefect {found}{here}"
     remedy = f"install the same on both sides: pip install prefect=={prefect.__version__} where the server runs"
     return Check.that("server", found == prefect.__version__, seen, remedy)
+
+
+def check_door(address: str) -> Check:
+    """See whether the server answers somebody who shows no password; an administrator's question tells."""
+    if (urlsplit(address).hostname or "").endswith(".prefect.cloud"):
+        return Check("door", "passed", "Prefect Cloud asks everyone for a key")
+    local = is_loopback(urlsplit(address).hostname)
+    try:
+        answer = httpx.get(f"{address.rstrip('/')}/admin/version", timeout=_SECONDS, trust_env=not local)
+    except httpx.HTTPError as error:
+        return Check("door", "unknown", _reason(error), "see the server's log")
+    closed = answer.status_code in (401, 403)
+    whom = "every user of this machine and every page in its browsers" if local else "everyone who reaches it"
+    seen = (
+        "the server asks for a password" if closed else f"the server lets in {whom}, and they may run code in workers"
+    )
+    return Check.that("door", closed, seen, CLOSE)
 
 
 def check_clock(date: str, now: float) -> Check:

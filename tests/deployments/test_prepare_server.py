@@ -1,6 +1,7 @@
 """What bootstrap makes on a server, and leaves alone when it is run again; on a real server of this test's own."""
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.testing.utilities import prefect_test_harness
 
 from dr_irl.errors import DataError, GateError, InterruptedRunError, StageTimeoutError
@@ -52,12 +54,51 @@ def test_a_pool_has_our_template_again_after_a_change(client: SyncPrefectClient,
     prepare.install_pool(client, "changed", "kubernetes")
     client.update_work_pool("changed", WorkPoolUpdate(base_job_template={}))
     prepare.install_pool(client, "changed", "kubernetes")
-    assert "secret" in client.read_work_pool("changed").base_job_template["variables"]["properties"]
+    assert "gpus" in client.read_work_pool("changed").base_job_template["variables"]["properties"]
 
 
-def test_an_image_given_becomes_the_default_of_the_pool(prepare: ModuleType) -> None:
-    template = prepare.read_template("kubernetes", "registry.example/dr-irl:1")
-    assert template["variables"]["properties"]["image"]["default"] == "registry.example/dr-irl:1"
+def container(template: dict[str, Any]) -> dict[str, Any]:
+    return template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_an_image_given_is_that_of_the_pool(prepare: ModuleType) -> None:
+    template = prepare.read_template("kubernetes", {"DR_IRL_IMAGE": "registry.example/dr-irl:1"})
+    assert (container(template)["image"], "operator" in template) == ("registry.example/dr-irl:1", False)
+
+
+def test_what_is_no_text_is_given_as_json(prepare: ModuleType) -> None:
+    template = prepare.read_template("docker", {"DR_IRL_NETWORKS": '["training"]'})
+    assert template["job_configuration"]["networks"] == ["training"]
+    with pytest.raises(SystemExit, match="DR_IRL_NETWORKS is 'training', which is no JSON; allowed is Docker networks"):
+        prepare.read_template("docker", {"DR_IRL_NETWORKS": "training"})
+
+
+FORBIDDEN: list[tuple[str, dict[str, Any]]] = [
+    ("process", {"command": "sh -c 'id > /tmp/who'"}),
+    ("process", {"env": {"PYTHONPATH": "/tmp"}}),
+    ("process", {"working_dir": "/tmp"}),
+    ("docker", {"image": "other"}),
+    ("docker", {"credentials_file": "/etc/shadow"}),
+    ("docker", {"volumes": ["/:/host"]}),
+    ("kubernetes", {"command": "sh"}),
+    ("kubernetes", {"service_account_name": "cluster-admin"}),
+    ("kubernetes", {"secret": "of-others"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "given"), FORBIDDEN)
+def test_who_starts_a_run_chooses_no_command_no_files_and_no_secrets(
+    client: SyncPrefectClient, prepare: ModuleType, kind: str, given: dict[str, Any]
+) -> None:
+    prepare.install_pool(client, f"closed-{kind}", kind)
+    flow_id = client.create_flow_from_name("train")
+    deployed = client.create_deployment(
+        flow_id, f"deployed-{kind}", entrypoint="flows.pipeline.dr_irl_pipeline", work_pool_name=f"closed-{kind}"
+    )
+    assert client.create_flow_run_from_deployment(deployed, job_variables={"stream_output": False}).id
+    with pytest.raises(PrefectHTTPStatusError, match="422|409"):
+        client.create_flow_run_from_deployment(deployed, job_variables=given)
 
 
 @pytest.mark.slow
@@ -110,5 +151,6 @@ def test_automations_touch_no_runs_of_others() -> None:
 
 
 def _deployed_environment() -> dict[str, str]:
-    definitions = yaml.safe_load((FOLDER / "prefect.yaml").read_text())["definitions"]
-    return definitions["work_pool"]["job_variables"]["env"]
+    found = [json.loads(path.read_text())["job_configuration"]["env"] for path in (FOLDER / "work-pools").iterdir()]
+    shared = set(found[0].items()).intersection(*(each.items() for each in found))
+    return dict(shared)

@@ -1,7 +1,10 @@
 """The job templates of the work pools: what a worker makes of them, without a worker."""
 
+import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import kubernetes_validate
@@ -17,34 +20,52 @@ def read(kind: str) -> dict[str, Any]:
     return json.loads((POOLS / f"{kind}.json").read_text())
 
 
-def render(kind: str, **variables: Any) -> dict[str, Any]:
+def prepare_server() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare_server", POOLS.parent / "prepare_server.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def render(kind: str, operator: Mapping[str, str] | None = None, **variables: Any) -> dict[str, Any]:
     """Fill in a template as a worker does: its defaults, what a deployment says, and what is left out is gone."""
-    template = read(kind)
+    template = prepare_server().read_template(kind, operator or {})
     described = template["variables"]["properties"]
+    assert set(variables) <= set(described)
     defaults = {name: variable["default"] for name, variable in described.items() if "default" in variable}
-    worker = {"name": "run", "command": "prefect flow-run execute", "labels": {"run": "1"}, "env": {"A": "1"}}
+    worker = {"name": "run", "labels": {"run": "1"}}
     return apply_values(template["job_configuration"], {**defaults, **worker, **variables})
 
 
-def job(**variables: Any) -> dict[str, Any]:
-    """Return the Kubernetes job; the worker writes environment and command as lists."""
-    manifest = render("kubernetes", **variables)["job_manifest"]
+def job(operator: Mapping[str, str] | None = None, **variables: Any) -> dict[str, Any]:
+    """Return the Kubernetes job; the worker adds environment and command as lists."""
+    rendered = render("kubernetes", operator, **variables)
+    manifest = rendered["job_manifest"]
     container = manifest["spec"]["template"]["spec"]["containers"][0]
-    container["env"] = [{"name": name, "value": value} for name, value in container["env"].items()]
-    container["args"] = container["args"].split()
+    container["env"] = [{"name": name, "value": value} for name, value in rendered["env"].items()]
+    container["args"] = ["prefect", "flow-run", "execute"]
     return manifest
 
 
-def pod(**variables: Any) -> dict[str, Any]:
-    return job(**variables)["spec"]["template"]["spec"]
+def pod(operator: Mapping[str, str] | None = None, **variables: Any) -> dict[str, Any]:
+    return job(operator, **variables)["spec"]["template"]["spec"]
 
 
 @pytest.mark.parametrize("kind", ["process", "docker", "kubernetes"])
 def test_every_variable_is_used_and_every_placeholder_is_a_variable(kind: str) -> None:
     template = read(kind)
     placeholders = {found.name for found in find_placeholders(template["job_configuration"])}
-    # A job's environment takes in that of the deployment, with or without a placeholder.
-    assert placeholders | {"env"} == set(template["variables"]["properties"])
+    assert placeholders == set(template["variables"]["properties"]) | set(template.get("operator", {}))
+
+
+@pytest.mark.parametrize("kind", ["process", "docker", "kubernetes"])
+def test_bootstrap_settles_what_the_operator_decides(kind: str) -> None:
+    template = prepare_server().read_template(kind, {})
+    placeholders = {found.name for found in find_placeholders(template["job_configuration"])}
+    assert placeholders == set(template["variables"]["properties"])
+    # Prefect merges a caller's `env` into a job's, with or without a placeholder, unless the schema refuses it.
+    assert template["variables"]["additionalProperties"] is False
 
 
 def test_the_kubernetes_job_is_one_by_the_schema() -> None:
@@ -53,14 +74,16 @@ def test_the_kubernetes_job_is_one_by_the_schema() -> None:
 
 def test_the_kubernetes_job_is_one_by_the_schema_with_every_variable_set() -> None:
     given = job(
-        image="registry.example/dr-irl:cuda",
+        {
+            "DR_IRL_IMAGE": "registry.example/dr-irl:cuda",
+            "DR_IRL_SERVICE_ACCOUNT_NAME": "dr-irl",
+            "DR_IRL_MODELS": '{"name": "models", "persistentVolumeClaim": {"claimName": "dr-irl-models"}}',
+        },
         gpus=2,
         cpu="8",
         memory="64Gi",
-        service_account_name="dr-irl",
         node_selector={"gpu": "h100"},
         tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
-        models={"name": "models", "persistentVolumeClaim": {"claimName": "dr-irl-models"}},
     )
     kubernetes_validate.validate(given, KUBERNETES, strict=True)
 
@@ -90,7 +113,9 @@ def test_a_failed_pod_is_not_started_again_behind_the_back_of_prefect() -> None:
 
 
 def test_a_pod_takes_its_secrets_from_a_secret_by_name() -> None:
-    assert pod(secret="ours")["containers"][0]["envFrom"] == [{"secretRef": {"name": "ours", "optional": True}}]
+    assert pod({"DR_IRL_SECRET": "ours"})["containers"][0]["envFrom"] == [
+        {"secretRef": {"name": "ours", "optional": True}}
+    ]
 
 
 def test_a_pod_has_shared_memory_for_torch() -> None:
@@ -101,7 +126,7 @@ def test_a_pod_has_shared_memory_for_torch() -> None:
 
 
 def test_a_container_reads_its_credentials_from_a_file_of_the_worker() -> None:
-    rendered = render("docker", credentials_file="/etc/ours")
+    rendered = render("docker", {"DR_IRL_CREDENTIALS_FILE": "/etc/ours"})
     [mounted] = [volume for volume in rendered["volumes"] if volume.startswith("/etc/ours:")]
     assert mounted == f"/etc/ours:{rendered['env']['AWS_SHARED_CREDENTIALS_FILE']}:ro"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from services import (
     LOCAL,
+    LOGIN,
     ROOT,
     SECONDS,
     Processes,
@@ -75,13 +76,16 @@ class Site:
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Get from the server's API or, with a body, post to it."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.address}/api/{path}", data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **LOGIN}
+        request = urllib.request.Request(f"{self.address}/api/{path}", data, headers)
         with LOCAL.open(request, timeout=30) as answer:
             return json.load(answer)
 
     def delete(self, path: str) -> None:
         """Delete what the server's API has at a path."""
-        with LOCAL.open(urllib.request.Request(f"{self.address}/api/{path}", method="DELETE"), timeout=30):
+        with LOCAL.open(
+            urllib.request.Request(f"{self.address}/api/{path}", headers=LOGIN, method="DELETE"), timeout=30
+        ):
             return
 
     def page(self, path: str) -> str:

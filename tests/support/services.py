@@ -1,5 +1,6 @@
 """The services of `docker/compose.yaml` without containers: their commands and environment, on free loopback ports."""
 
+import base64
 import os
 import pwd
 import re
@@ -30,8 +31,11 @@ SECRETS = {
     "POSTGRES_PASSWORD": "planted-password-of-postgres",
     "S3_ACCESS_KEY": "planted-access-key",
     "S3_SECRET_KEY": "planted-secret-0123456789",
+    "PREFECT_API_AUTH_STRING": "planted-user:planted-password-of-prefect",
 }
 """What compose.yaml asks its user for."""
+LOGIN = {"Authorization": f"Basic {base64.b64encode(SECRETS['PREFECT_API_AUTH_STRING'].encode()).decode()}"}
+"""What a request to the API has to show."""
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -14,6 +14,7 @@ import pytest
 from deployed_site import Site, until
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
+from services import LOGIN
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +33,9 @@ def page(site: Site, smoke_run: Any) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *GRAPHICS])
         opened = browser.new_page(viewport={"width": 1400, "height": 1000})
         opened.set_default_timeout(60_000)
+        # As somebody who has logged in.
+        password = LOGIN["Authorization"].removeprefix("Basic ")
+        opened.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
         opened.goto(f"{site.address}/runs/flow-run/{smoke_run.run_id}")
         yield opened
         browser.close()

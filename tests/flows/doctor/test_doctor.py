@@ -5,7 +5,9 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -129,11 +131,30 @@ def test_a_server_that_does_not_answer_is_told() -> None:
     assert "http://127.0.0.1:1/api does not answer" in check.seen
 
 
+@pytest.mark.parametrize(("status", "state"), [(200, "failed"), (401, "passed"), (403, "passed")])
+def test_a_server_that_answers_without_a_password_fails(status: int, state: str) -> None:
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown = self.headers.get("Authorization")
+            self.send_response(200 if shown else status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as answering:
+        Thread(target=answering.serve_forever, daemon=True).start()
+        check = server.check_door(f"http://127.0.0.1:{answering.server_port}/api")
+        answering.shutdown()
+    assert (check.name, check.state) == ("door", state)
+
+
 @pytest.mark.slow
 def test_on_an_empty_server_the_command_that_mends_it_is_named(client: SyncPrefectClient) -> None:
     checks = [*server.examine_server("absent")]
     failed = {check.name: check.remedy for check in checks if check.state == "failed"}
     assert failed.keys() >= {"work pool", "concurrency limit", "deployment train/train", "automation dr-irl-silent-run"}
+    assert failed.pop("door") == server.CLOSE
     assert set(failed.values()) == {server.BOOTSTRAP}
 
 
