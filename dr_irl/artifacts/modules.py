@@ -20,6 +20,7 @@ EFFECTS, MAIN, DATA = "", "__main__", "data/"
 _ATTEMPTS = 5
 _parsing = Lock()
 _IS_MAIN = "__name__ == '__main__'"
+_CHECKING_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 _WORD = re.compile(r"\w+")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -126,7 +127,7 @@ class Module:
         for statement in body:
             if _is_main(statement):
                 self._statements[MAIN].append(statement)
-            elif acts(statement, self.full) or _is_for_its_effect(statement, words):
+            elif not _is_for_types(statement) and (acts(statement, self.full) or _is_for_its_effect(statement, words)):
                 names = {name for node in _at_the_top(statement) for name in _bound(node)}
                 self.acting |= names
                 self._statements[EFFECTS] += [] if names else [statement]
@@ -192,6 +193,11 @@ def _bound(node: ast.AST) -> Iterator[str]:
 def _is_main(statement: ast.stmt) -> bool:
     """Tell whether a statement runs only where the module is the program."""
     return isinstance(statement, ast.If) and ast.unparse(statement.test) == _IS_MAIN and not statement.orelse
+
+
+def _is_for_types(statement: ast.stmt) -> bool:
+    """Tell whether a statement never runs: it is there for who checks annotations, which count for nothing."""
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) in _CHECKING_TYPES and not statement.orelse
 
 
 def _is_for_its_effect(statement: ast.stmt, words: Mapping[str, int]) -> bool:

@@ -107,6 +107,7 @@ STAGES = "ours/stages.py"
         ("count: int =", "count ="),
         ("count: int", "count: float"),
         ("FACTOR = 3", "FACTOR: int = 3"),
+        ("FACTOR = 3", "if TYPE_CHECKING:\n    from ours.apart import Unknown\n\nFACTOR = 3"),
     ],
 )
 def test_comments_docstrings_and_annotations_do_not_count(package: Package, old: str, new: str) -> None:
