@@ -6,12 +6,15 @@ models/<name>/history/<generation>.json  every move of the champion, numbered fr
 models/<name>/champion.json              the newest move, in a fixed place, for readers that know nothing of the history
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dr_irl.artifacts import lease
 from dr_irl.artifacts.cache import cache_folder
 from dr_irl.artifacts.fingerprint import file_sha256
+from dr_irl.artifacts.keys import LEASES
 from dr_irl.artifacts.manifest import FileEntry
 from dr_irl.artifacts.retry import until_sound
 from dr_irl.artifacts.store import Store
@@ -30,6 +33,8 @@ from dr_irl.promotion.published import (
     version_key,
 )
 from dr_irl.promotion.shelf import Shelf
+
+logger = logging.getLogger(__name__)
 
 
 class Registry:
@@ -99,12 +104,15 @@ class Registry:
             for path in sorted(paths)
         }
         mine = Version(name=name, version=version, about=dict(about), files=files)
-        if version not in self.versions(name):
-            for file in files:
-                self._backend.write(f"{prefix}/{file}", (folder / file).read_bytes())
-            require_sizes(self._backend.files(prefix), prefix, files)
-            if self._backend.create(f"{prefix}/{VERSION_FILE}", encoded(mine)):
-                return mine
+        # One after the other: the files of two would lie in one folder.
+        publishing = f"{name} {version} is being published"
+        with lease.hold(self._backend, f"{LEASES}/.publishing/{name}/{version}", what=publishing, on_wait=logger.info):
+            if version not in self.versions(name):
+                for file in files:
+                    self._backend.write(f"{prefix}/{file}", (folder / file).read_bytes())
+                require_sizes(self._backend.files(prefix), prefix, files)
+                if self._backend.create(f"{prefix}/{VERSION_FILE}", encoded(mine)):
+                    return mine
         published = self.version(name, version)
         if published.files != files:
             other = [file for file in files | published.files if published.files.get(file) != files.get(file)]

@@ -100,8 +100,17 @@ class Shelf:
         if not self._backend.create(entry, encoded(move), settle_seconds=_SETTLE_SECONDS):
             Shelf(self._backend, self.name).require_champion(replaces)
             raise GateError(f"the champion of {self.name!r} is being moved by somebody else; try again")
-        self._backend.write(f"{self._folder}/{POINTER}", encoded(move))
+        self._point_to(move)
         return move
+
+    def _point_to(self, move: Move) -> None:
+        """Write the pointer, and again while the history is ahead of it: another move may write its own before us."""
+        newest: Move | None = move
+        while newest is not None:
+            self._backend.write(f"{self._folder}/{POINTER}", encoded(newest))
+            written, newest = newest, next(Shelf(self._backend, self.name).moves(), None)
+            if newest is not None and newest.generation <= written.generation:
+                return
 
     def require_champion(self, version: str | None) -> None:
         """Check who the champion is.

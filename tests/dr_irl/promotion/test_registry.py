@@ -3,11 +3,13 @@
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dr_irl.artifacts import Store
+from dr_irl.artifacts.in_use import in_use
 from dr_irl.artifacts.upkeep import collect, garbage
 from dr_irl.errors import CorruptArtifactError, DrIrlError, GateError, StoreError, UserError
 from dr_irl.promotion.published import version_of
@@ -154,6 +156,51 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_gets_a_sentence(store:
 
 
 @everywhere
+def test_a_pointer_that_was_written_late_is_written_again(
+    registry: Registry, store: Store, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two moves writes its pointer last."""
+    for version in (V1, V2):
+        registry.publish("safe", version, files, {})
+    write, moves = store.backend.write, iter([V2])
+
+    def late(key: str, content: bytes) -> None:
+        if key.endswith("champion.json") and (version := next(moves, None)):
+            registry.promote("safe", version, replaces=V1, run_id="second")
+        write(key, content)
+
+    monkeypatch.setattr(store.backend, "write", late)
+    registry.promote("safe", V1, replaces=None, run_id="first")
+    assert json.loads(store.read_text("models/safe/champion.json"))["version"] == V2
+
+
+@everywhere
+def test_of_two_that_publish_one_version_one_wins_and_the_other_is_told(
+    registry: Registry, store: Store, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (others := tmp_path / "others" / "adapter").mkdir(parents=True)
+    (others / "weights").write_text("9876543210")
+    (others.parent / "README.md").write_text("a card")
+    write, began = store.backend.write, threading.Event()
+
+    def slow(key: str, content: bytes) -> None:
+        write(key, content)
+        if key.endswith("adapter/weights"):
+            began.set()
+            time.sleep(1.0)
+
+    monkeypatch.setattr(store.backend, "write", slow)
+    first = threading.Thread(target=registry.publish, args=("safe", V1, files, {}))
+    first.start()
+    assert began.wait(30)
+    with pytest.raises(StoreError, match="published already, with another adapter/weights; a version never changes"):
+        Registry(store).publish("safe", V1, others.parent, {})
+    first.join()
+    assert registry.verify("safe", V1) is None
+    assert store.backend.files("leases") == {}
+
+
+@everywhere
 def test_rolling_back_goes_one_promotion_further_each_time(promoted: Registry) -> None:
     assert [promoted.rollback("safe").version, promoted.rollback("safe").version] == [V2, V1]
     with pytest.raises(UserError, match="had no champion before the present one"):
@@ -230,7 +277,7 @@ def test_where_nothing_tells_the_champion_versions_are_named(promoted: Registry,
 
 @everywhere
 def test_garbage_collection_leaves_versions_alone(promoted: Registry, store: Store) -> None:
-    collect(store, garbage(store, [], min_age_seconds=-60.0))
+    collect(store, garbage(store, [], in_use(store), min_age_seconds=-60.0))
     assert champion(promoted) == V3 and promoted.verify("safe", V3) is None
 
 
