@@ -32,6 +32,7 @@ from dr_irl.errors import ModelError
 from dr_irl.language.anatomy import body_name, context_length, named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import padding_id, prompt_ids, response_ids, turn_end
+from dr_irl.language.encoder_files import require_plain_encoder
 from dr_irl.language.fixed_template import fix_template
 from dr_irl.language.own_head import remember_whole_head
 from dr_irl.language.proof.proved import is_known, route_of_loaded
@@ -235,11 +236,16 @@ def _classifier(config: Any) -> Any:
 
 
 def load_encoder(name: str, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Load a `SentenceTransformer`."""
+    """Load a `SentenceTransformer`.
+
+    Raises:
+        ModelError: it cannot be loaded, or not without pickle or code of its own.
+    """
     from sentence_transformers import SentenceTransformer  # 3 s of imports that only some stages need
 
     folder = resolve_model(name, revision)
     _require_device(device)
+    require_plain_encoder(name, folder)
     with _LOADING, _explained(name, folder):
         return SentenceTransformer(
             str(folder), device=device, trust_remote_code=False, model_kwargs={"use_safetensors": True}

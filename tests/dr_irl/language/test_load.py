@@ -12,6 +12,8 @@ import pytest
 import torch
 from families import tiny_causal_lm
 from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 
 from dr_irl.errors import ModelError
 from dr_irl.language import load as loading
@@ -72,6 +74,48 @@ def test_a_reward_backbone_keeps_the_lowest_layers() -> None:
     whole, cut = load_causal_lm(NAME, dtype=torch.float32), load_reward_backbone(NAME, depth=1, dtype=torch.float32)
     assert len(cut.model.layers) == 1
     assert torch.equal(cut.model.layers[0].mlp.up_proj.weight, whole.model.layers[0].mlp.up_proj.weight)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """An encoder with a part whose weights lie in a folder of its own."""
+    whole = load_encoder("bundled:tiny-random-encoder")
+    SentenceTransformer(modules=[*whole, Dense(16, 8, activation_function=torch.nn.Tanh())]).save(
+        str(tmp_path / "encoder")
+    )
+    return tmp_path / "encoder"
+
+
+def test_an_encoder_of_three_parts_is_loaded(encoder: Path) -> None:
+    assert load_encoder(str(encoder)).encode(["a"]).shape == (1, 8)
+
+
+def test_an_encoder_with_a_pickled_part_is_refused(encoder: Path) -> None:
+    [weights] = encoder.glob("*_Dense/model.safetensors")
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"keeps the weights of a part in 2_Dense/pytorch_model.bin, a pickle"):
+        load_encoder(str(encoder))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("modules.json", "sentence_transformers.base.modules.dense.Dense", "planted.Part"),
+        ("2_Dense/config.json", "torch.nn.modules.activation.Tanh", "planted.Part"),
+    ],
+)
+def test_no_class_that_a_folder_names_is_imported(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str
+) -> None:
+    (tmp_path / "planted.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (encoder / file).read_text()
+    assert old in text
+    (encoder / file).write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match="cannot be loaded.*planted|names the function 'planted.Part'"):
+        load_encoder(str(encoder))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_encoder_gives_one_vector_per_text() -> None:
