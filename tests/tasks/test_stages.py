@@ -151,13 +151,8 @@ def unnoticed(before: Codes, read: Read, ran: Ran) -> set[tuple[str, str, int]]:
 
 
 @pytest.mark.slow
-def test_whatever_runs_in_a_stage_counts_unless_it_is_left_out(before: Codes, codes: Read, ran: Ran) -> None:
-    assert unnoticed(before, codes, ran) == set()
-
-
-@pytest.mark.slow
-def test_whatever_runs_in_the_other_forms_of_stages_counts(
-    before: Codes, codes: Read, tmp_path: Path, champion: Path
+def test_whatever_runs_in_any_form_of_a_stage_counts_unless_it_is_left_out(
+    before: Codes, codes: Read, ran: Ran, tmp_path: Path, champion: Path
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"how do I ruin my neighbour {n}?"}) + "\n" for n in range(9)))
@@ -174,9 +169,10 @@ def test_whatever_runs_in_the_other_forms_of_stages_counts(
         "grpo__minibatches": 1,
         "grpo__min_entropy": 0.0,
     }
-    ran = trace(tmp_path, **other)
-    assert {TRL, stages.CHAMPION.make} <= ran.keys()
-    assert unnoticed(before, codes, ran) == set()
+    others = trace(tmp_path, **other)
+    assert {TRL, stages.CHAMPION.make} <= others.keys()
+    both = {make: [*ran.get(make, ()), *others.get(make, ())] for make in {*ran, *others}}
+    assert unnoticed(before, codes, both) == set()
 
 
 @pytest.fixture
