@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from dr_irl.errors import CorruptArtifactError, DataError
+from dr_irl.json_text import parse_object
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _KNOWN = ("step", *_MOMENTS)
@@ -51,8 +52,8 @@ class Snapshot:
         try:
             tensors = load(data)
             # safetensors gives the metadata of files only: a length in 8 bytes, then the header, which is JSON.
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            rest = json.loads(header["__metadata__"][_METADATA])
+            header = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            rest = parse_object(header["__metadata__"][_METADATA])
             return cls(step=rest["step"], tensors=tensors, state=rest["state"])
         except (SafetensorError, KeyError, ValueError) as error:
             raise CorruptArtifactError(

@@ -72,6 +72,8 @@ def load_run(store: Store, run_id: str) -> RunRecord:
             f"run {run_id!r} was recorded by another version of dr-irl ({error.error_count()} fields do not fit); "
             "use that version, or run again"
         ) from error
+    except ValueError as error:
+        raise UserError(f"the record {store.uri}/{_key(run_id)} is no text ({error}); run again") from error
 
 
 def made_by(store: Store, run_id: str) -> list[ArtifactRef]:
@@ -82,7 +84,7 @@ def made_by(store: Store, run_id: str) -> list[ArtifactRef]:
     """
     try:
         return list(_Made.model_validate_json(store.read_text(_key(run_id))).artifacts.values())
-    except ValidationError as error:
+    except ValueError as error:
         raise UserError(
             f"the record of run {run_id!r} does not say what it made, so what to keep for it is not known; "
             f"repair or delete {store.uri}/{_key(run_id)}"

@@ -1,6 +1,5 @@
 """The weekly retraining: what was dropped into the store's inbox since the last run is claimed and trained on."""
 
-import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -17,7 +16,8 @@ from dr_irl.demonstrations.inbox import REFUSED, Limits, claim_inbox
 from dr_irl.demonstrations.ledger import read_ledger
 from dr_irl.demonstrations.news import News, count_news
 from dr_irl.demonstrations.sources import evaluation_prompts, load_examples, newest_first
-from dr_irl.errors import SettingsError
+from dr_irl.errors import SettingsError, UserError
+from dr_irl.json_text import parse_object
 from dr_irl.profile import Shipped, load_settings
 from dr_irl.records import Example
 from flows.declaring import FLOW
@@ -119,9 +119,16 @@ def _last_retraining(store: Store, profile: str) -> tuple[str | None, set[str]]:
     """Return the last finished run of a profile that trained on files from an inbox, and the names of these files."""
     for run_id in reversed(run_ids(store)):
         # Not as a RunRecord: which files there were can also be read in records of other versions.
-        settings = json.loads(store.read_text(f"{RUNS}/{run_id}.json"))["settings"]
-        files = newest_first(settings["sources"]["files"])
-        if files and settings["profile"] == profile:
+        key = f"{RUNS}/{run_id}.json"
+        try:
+            settings = parse_object(store.read_text(key))["settings"]
+            files, trained = newest_first(settings["sources"]["files"]), settings["profile"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"the record of run {run_id!r} does not say what it trained on, so what is new since is not known; "
+                f"repair or delete {store.uri}/{key}"
+            ) from error
+        if files and trained == profile:
             return run_id, {PurePosixPath(file).name for file in files}
     return None, set()
 

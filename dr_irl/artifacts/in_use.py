@@ -1,13 +1,13 @@
 """What of a store belongs to runs that are not over: clearing up leaves it alone, however old it is."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dr_irl.artifacts.backend import FileStat
-from dr_irl.artifacts.keys import CLEARING, LEASES, RUNNING, STAGING
+from dr_irl.artifacts.backend import Backend, FileStat
+from dr_irl.artifacts.keys import CHECKPOINTS, CLEARING, LEASES, RUNNING, STAGING
 from dr_irl.artifacts.lease import TTL_SECONDS, Holder
-from dr_irl.artifacts.store import Store
 
 _DEAD_AFTER_SECONDS = 10 * TTL_SECONDS
 
@@ -32,17 +32,19 @@ class InUse:
             return key not in self.dead
         if top == STAGING:
             return below.startswith(self.scratch)
-        return not self.fingerprints.isdisjoint(below.split("/"))
+        # Beside the checkpoint `<fingerprint>` lie those of its parts, `<fingerprint>-<part>`, and `.failure.json`.
+        parts = re.split("[-./]", below) if top == CHECKPOINTS else below.split("/")
+        return not self.fingerprints.isdisjoint(parts)
 
 
-def in_use(store: Store) -> InUse:
+def in_use(backend: Backend) -> InUse:
     """Read every lease.
 
     A holder on another machine that has been silent for ten times as long as a lease lasts is dead; one on this
     machine only when its process has ended: it may have been stopped for days.
     """
-    found = store.backend.files(LEASES)
-    contents, now = store.backend.read_many(list(found)), _store_time(found)
+    found = backend.files(LEASES)
+    contents, now = backend.read_many(list(found)), _store_time(found)
     fingerprints: set[str] = set()
     scratch: set[str] = set()
     dead: set[str] = set()
@@ -57,6 +59,11 @@ def in_use(store: Store) -> InUse:
             fingerprints.add(fingerprint)
             scratch.add(f"{stage.replace('/', '-')}-")
     return InUse(frozenset(fingerprints), tuple(sorted(scratch)), frozenset(dead), now)
+
+
+def forget_dead_runs(backend: Backend) -> None:
+    """Delete the leases of runs that were killed: unlike those of builds, nobody takes them over."""
+    backend.delete(sorted(key for key in in_use(backend).dead if key.startswith(f"{RUNNING}/")))
 
 
 def _store_time(leases: Mapping[str, FileStat]) -> float:

@@ -23,11 +23,18 @@ def require_plain_key(key: str) -> str:
     """Return `key` if it names a file or folder below the store's root, and nothing outside it.
 
     Raises:
-        StoreError: it is empty, absolute, or has a part that is empty, `.` or `..`.
+        StoreError: it is empty, absolute, has a part that is empty, `.` or `..`, or is no text that can name a file.
     """
-    if any(part in ("", ".", "..") for part in key.split("/")):
+    if any(part in ("", ".", "..") for part in key.split("/")) or not _can_name_a_file(key):
         raise StoreError(f"{key!r} is no key of the store; allowed are names joined by '/', without '.' and '..'")
     return key
+
+
+def _can_name_a_file(key: str) -> bool:
+    try:
+        return b"\0" not in key.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def object_key(stage: str, fingerprint: str) -> str:

@@ -1,6 +1,5 @@
 """What an artifact says of itself. It is written last: no manifest, no artifact."""
 
-import json
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dr_irl.artifacts.keys import MANIFEST_NAME, require_plain_key
 from dr_irl.errors import CorruptArtifactError, StoreError
+from dr_irl.json_text import parse_object
 
 SCHEMA_VERSION = 2
 _LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "pyarrow")
@@ -74,7 +74,7 @@ def parse_manifest(text: str | bytes, uri: str) -> Manifest:
         StoreError: it was written by a newer version.
     """
     try:
-        seen = json.loads(text)["schema_version"]
+        seen = parse_object(text)["schema_version"]
         # Before the fields: a newer version may well have others.
         require_known_version(seen, SCHEMA_VERSION, f"{uri}: manifest")
         manifest = Manifest.model_validate_json(text)

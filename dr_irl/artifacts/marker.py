@@ -8,6 +8,7 @@ from dr_irl.artifacts.explain import explained
 from dr_irl.artifacts.folder import FolderBackend
 from dr_irl.artifacts.keys import MARKER, TOP_LEVEL, is_temporary
 from dr_irl.errors import StoreError
+from dr_irl.json_text import parse_json
 
 FORMAT = 1
 _NOT_IN_USE = TOP_LEVEL | {"lost+found"}  # what a fresh volume holds
@@ -65,7 +66,7 @@ def _require_unused(backend: Backend) -> None:
 
 def _require_known_format(content: bytes, uri: str) -> None:
     try:
-        marker = json.loads(content)
+        marker = parse_json(content)
         # Before there were formats the marker said 1.
         seen = int(marker["format"] if isinstance(marker, dict) else marker)
     except (ValueError, KeyError, TypeError) as error:

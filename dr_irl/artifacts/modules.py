@@ -167,7 +167,7 @@ class Module:
         return self._pieces[name]
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def _parsed(name: str, text: str, is_package: bool, verbatim: bool) -> Module:
     return Module(name if is_package else name.rpartition(".")[0], text, verbatim=verbatim)
 

@@ -14,6 +14,7 @@ from dr_irl.artifacts.checkpoint import Checkpoint
 from dr_irl.artifacts.draft import Draft, Identity
 from dr_irl.artifacts.explain import explained, is_full_disk
 from dr_irl.artifacts.folder import FolderBackend
+from dr_irl.artifacts.in_use import forget_dead_runs
 from dr_irl.artifacts.keys import (
     CLEARING,
     LEASES,
@@ -180,6 +181,7 @@ class Store:
             while_waiting: called every second or two; what it raises ends the waiting.
         """
         what, needs = "a run is under way", [ref.fingerprint for ref in refs]
+        forget_dead_runs(self.backend)
         with lease.hold(self.backend, f"{RUNNING}/{uuid.uuid4().hex}", what=what, needs=needs):
             lease.wait_while_held(self.backend, CLEARING, what=_CLEARING, on_wait=on_wait, while_waiting=while_waiting)
             yield

@@ -102,10 +102,10 @@ def collect(store: Store, found: Garbage) -> None:
     Raises:
         StoreError: the store cannot be written.
     """
-    used, read_at = in_use(store), time.monotonic()
+    used, read_at = in_use(store.backend), time.monotonic()
     for item in found.items:
         if time.monotonic() - read_at > _LOOK_AGAIN_AFTER_SECONDS:
-            used, read_at = in_use(store), time.monotonic()
+            used, read_at = in_use(store.backend), time.monotonic()
         if used.covers(item.key):
             continue
         if item.ref is not None:

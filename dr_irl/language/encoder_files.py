@@ -1,9 +1,9 @@
 """What an encoder's folder may hold: weights that are no pickle, and no class of anybody's own."""
 
-import json
 from pathlib import Path
 
 from dr_irl.errors import ModelError
+from dr_irl.json_text import parse_object
 
 
 def require_plain_encoder(name: str, folder: Path) -> None:
@@ -30,8 +30,8 @@ def require_plain_encoder(name: str, folder: Path) -> None:
 
 def _activation(config: Path) -> str | None:
     try:
-        found = json.loads(config.read_text(encoding="utf-8")).get("activation_function")
-    except (ValueError, AttributeError, OSError):  # what is damaged is told when it is loaded
+        found = parse_object(config.read_bytes()).get("activation_function")
+    except (ValueError, OSError):  # what is damaged is told when it is loaded
         return None
     # In a transformer's own configuration the key names one of the library's functions: "gelu".
     return found if isinstance(found, str) and "." in found else None

@@ -20,6 +20,7 @@ from dr_irl.artifacts.explain import explained
 from dr_irl.artifacts.manifest import FileEntry
 from dr_irl.artifacts.transfer import require_contents
 from dr_irl.errors import CorruptArtifactError, ModelError
+from dr_irl.json_text import parse_object
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def _fetch(address: S3Address, stamps: Mapping[str, Stamp], folder: Path) -> Non
 def _is_sound(folder: Path) -> bool:
     """Tell whether a folder holds what was fetched; hashed once per process, and its sizes each time."""
     try:
-        record = json.loads((folder / _RECORD).read_text())
+        record = parse_object((folder / _RECORD).read_bytes())
         entries = {file: FileEntry.model_validate(entry) for file, entry in record.items()}
         for file, entry in entries.items():
             if (folder / file).stat().st_size != entry.size:

@@ -3,7 +3,6 @@
 Weights are safetensors only and no code of a model repository is ever run.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from dr_irl.errors import ModelError
+from dr_irl.json_text import parse_object
 from dr_irl.language.anatomy import body_name, context_length, named_projections
 from dr_irl.language.attention import use_short_row_attention
 from dr_irl.language.chat import padding_id, prompt_ids, response_ids, turn_end
@@ -118,7 +118,7 @@ def _model_folder(name: str, revision: str | None) -> Path:
     config = folder / "adapter_config.json"
     if config.is_file() and not (folder / "config.json").exists():
         with _explained(name, folder):
-            base = json.loads(config.read_text()).get("base_model_name_or_path")
+            base = parse_object(config.read_bytes()).get("base_model_name_or_path")
         raise ModelError(
             f"{name!r} is an adapter, not a model; name its base model{f', {base},' if base else ''} as models.policy, "
             "and the adapter as models.champion, with models.start = champion to train it on"

@@ -1,6 +1,5 @@
 """What is written about published models: versions, moves of the champion, and the names of both."""
 
-import json
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from dr_irl.artifacts.keys import MODELS
 from dr_irl.artifacts.manifest import FileEntry, require_known_version
 from dr_irl.artifacts.retry import until_sound
 from dr_irl.errors import UserError
+from dr_irl.json_text import parse_object
 
 ADAPTER = "adapter"
 VERSION_FILE, POINTER, HISTORY = "version.json", "champion.json", "history"
@@ -103,8 +103,8 @@ def read_record(backend: Backend, key: str, kind: type[Record]) -> Record:
 
     def read() -> bytes:
         content = backend.read(key)
-        with suppress(ValueError, AttributeError):  # told below, as damage
-            require_known_version(json.loads(content).get("schema_version", 1), 1, f"{uri}: format")
+        with suppress(ValueError):  # told below, as damage
+            require_known_version(parse_object(content).get("schema_version", 1), 1, f"{uri}: format")
         return content
 
     def fault(content: bytes) -> str | None:

@@ -1,6 +1,5 @@
 """Whether other programs can serve an adapter: what PEFT loads, in the part of it that vLLM understands."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from safetensors import safe_open
 
 from dr_irl.errors import ModelError
+from dr_irl.json_text import parse_object
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -69,7 +69,7 @@ def _wrong_weights(shapes: dict[str, list[int]], rank: int) -> list[str]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / CONFIG_FILE).read_text())
+    return parse_object((folder / CONFIG_FILE).read_bytes())
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 
 from dr_irl.errors import ModelError
+from dr_irl.json_text import parse_object
 from dr_irl.language.adapters import save_adapter
 from dr_irl.language.rendering import DEFAULT_DATE, Rendering
 from dr_irl.reward.model import RewardBackbone
@@ -107,7 +108,7 @@ def read_card(folder: Path) -> Card:
         ModelError: there is none, or it is of another format.
     """
     try:
-        values: dict[str, Any] = json.loads((folder / CARD_NAME).read_text())
+        values = parse_object((folder / CARD_NAME).read_bytes())
         if (found := values.pop("format")) != _FORMAT:
             raise ModelError(f"{folder / CARD_NAME} has format {found}; this version of dr-irl reads {_FORMAT}")
         origin, calibration = Origin(**values.pop("origin")), Calibration(**values.pop("calibration"))
@@ -173,7 +174,7 @@ def load_adapters(backbone: torch.nn.Module, folders: Mapping[str, Path]) -> Pef
         # PEFT looks on the hub, under that very name, for what a relative folder lacks.
         folder = folders[category].resolve()
         try:
-            json.loads((folder / _CONFIG_NAME).read_text())
+            parse_object((folder / _CONFIG_NAME).read_bytes())
             if model is backbone:
                 model = PeftModel.from_pretrained(model, str(folder), adapter_name=category)
             else:

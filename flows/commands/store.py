@@ -79,7 +79,7 @@ def gc(
     seconds = _seconds(min_age)
     opened = open_store(store) if delete else look_into(store)
     with opened.clearing(print_aside) if delete else nullcontext():
-        used = in_use(opened)
+        used = in_use(opened.backend)
         ids = run_ids(opened)
         made = {each: made_by(opened, each) for each in ids}
         old = ids[: max(0, len(ids) - keep)] if keep is not None else []

@@ -10,6 +10,7 @@ from dr_irl.artifacts import Store
 from dr_irl.profile import load_settings
 from flows import pipeline
 from tasks.dag import build_dag, select
+from tasks.identify import identify
 
 def say(stage):
     makers = [node.stage.make.partition(":")[0] for node in dag.values()]
@@ -19,7 +20,8 @@ def say(stage):
 settings = load_settings("smoke")
 dag = build_dag(settings)
 pipeline.stage_task = say
-pipeline._run(dag, select(dag), settings, Store(sys.argv[1]))
+store = Store(sys.argv[1])
+pipeline._run(dag, select(dag), settings, store, identify(dag, settings, store))
 """
 
 

@@ -15,6 +15,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dr_irl.artifacts.cache import cache_folder
+from dr_irl.json_text import parse_object
 from dr_irl.language.proof.check import find_route
 from dr_irl.language.route import Decoding, Route, Scoring
 
@@ -76,7 +77,7 @@ def _note(key: str) -> Path:
 def _kept(path: Path, find: Callable[[], Route]) -> Route:
     """Read a route from disk, or find it and write it there."""
     try:
-        known = json.loads(path.read_text())
+        known = parse_object(path.read_bytes())
         return Route(Scoring(known["scoring"]), Decoding(known["decoding"]), known["reason"])
     except FileNotFoundError:
         pass

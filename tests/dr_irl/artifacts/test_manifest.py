@@ -12,7 +12,7 @@ from dr_irl.errors import CorruptArtifactError, StoreError
 
 ENTRY = FileEntry(size=3, sha256="ab", rows=1, columns={"text": "string"})
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-PARTS = NAMES.filter(lambda name: "/" not in name and name not in (".", ".."))
+PARTS = NAMES.filter(lambda name: not {"/", "\0"} & set(name) and name not in (".", ".."))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
     lambda values: st.lists(values, max_size=3) | st.dictionaries(NAMES, values, max_size=3),

@@ -38,7 +38,8 @@ def chain(store: Store) -> list[ArtifactRef]:
 def kinds(store: Store, roots: list[ArtifactRef], min_age_seconds: float = -60.0) -> list[tuple[str, str]]:
     """Return (kind, key) of the garbage; by default of any age, the server's clock a minute wrong or not."""
     return [
-        (item.kind, item.key) for item in garbage(store, roots, in_use(store), min_age_seconds=min_age_seconds).items
+        (item.kind, item.key)
+        for item in garbage(store, roots, in_use(store.backend), min_age_seconds=min_age_seconds).items
     ]
 
 
@@ -84,7 +85,7 @@ def test_nothing_young_is_garbage(store: Store, chain: list[ArtifactRef]) -> Non
 
 def test_an_artifact_counts_all_its_bytes(store: Store, chain: list[ArtifactRef]) -> None:
     sizes = [stat.size for stat in store.backend.files("objects/alignment/70").values()]
-    assert garbage(store, chain[:2], in_use(store), min_age_seconds=-60.0).bytes == sum(sizes) > 2
+    assert garbage(store, chain[:2], in_use(store.backend), min_age_seconds=-60.0).bytes == sum(sizes) > 2
 
 
 def test_a_root_that_was_removed_keeps_nothing(store: Store, chain: list[ArtifactRef]) -> None:
@@ -97,7 +98,7 @@ def test_nothing_is_garbage_for_certain_while_a_kept_manifest_is_damaged(
 ) -> None:
     store.backend.write("objects/reward/insult/60/manifest.json", b"{")
     with pytest.raises(CorruptArtifactError, match="reward/insult/60.*run again to rebuild it"):
-        garbage(store, [chain[2]], in_use(store), min_age_seconds=0.0)
+        garbage(store, [chain[2]], in_use(store.backend), min_age_seconds=0.0)
 
 
 def test_what_killed_builds_left_is_garbage(store: Store) -> None:
@@ -140,7 +141,7 @@ def test_collected_garbage_is_gone_and_the_rest_is_not(store: Store, chain: list
     store.backend.write("staging/reward-insult-abc/weights", b"half")
     store.backend.write("damaged/balance/f00d-01234567/weights", b"bad")
     store.checkpoint(chain[0]).write(b"state")
-    collect(store, garbage(store, [chain[1]], in_use(store), min_age_seconds=-60.0))
+    collect(store, garbage(store, [chain[1]], in_use(store.backend), min_age_seconds=-60.0))
     left = {key.split("/")[0] for key in store.backend.files("")}
     assert (left, store.refs()) == ({".dr-irl-store", "objects"}, [chain[1], chain[0]])
 
@@ -160,7 +161,7 @@ def test_results_of_artifacts_that_nothing_needs_are_garbage(store: Store) -> No
         with store.build(Identity("balance", name, {}, {}, {})) as folder:
             (folder / "rows").write_text("x")
         store.backend.write(f"results/balance/{name}", b"{}")
-    found = garbage(store, [store.ref("balance", "kept")], in_use(store), min_age_seconds=-60.0)
+    found = garbage(store, [store.ref("balance", "kept")], in_use(store.backend), min_age_seconds=-60.0)
     assert [item.key for item in found.items if item.kind == "result"] == ["results/balance/lost"]
 
 
@@ -176,12 +177,14 @@ def test_what_a_build_reads_is_kept(store: Store, chain: list[ArtifactRef]) -> N
 
 def test_the_state_of_a_live_build_is_kept(store: Store) -> None:
     building = store.ref("reward/insult", "61")
-    store.checkpoint(building).write(b"state")
+    for checkpoint in (whole := store.checkpoint(building), whole.part("insult")):
+        checkpoint.write(b"state")
+    whole.write_failure("{}")
     store.backend.write("results/reward/insult/61", b"{}")
     store.backend.write("staging/reward-insult-abc/weights", b"half")
     with store.lease(building):
         assert kinds(store, []) == []
-    assert [kind for kind, _ in kinds(store, [])] == ["staging", "checkpoint", "result"]
+    assert [kind for kind, _ in kinds(store, [])] == ["staging", *["checkpoint"] * 3, "result"]
 
 
 def test_a_run_that_ended_needs_nothing(store: Store, chain: list[ArtifactRef]) -> None:
@@ -191,7 +194,7 @@ def test_a_run_that_ended_needs_nothing(store: Store, chain: list[ArtifactRef]) 
 
 
 def test_what_came_to_be_needed_after_it_was_found_is_not_deleted(store: Store, chain: list[ArtifactRef]) -> None:
-    found = garbage(store, [], in_use(store), min_age_seconds=-60.0)
+    found = garbage(store, [], in_use(store.backend), min_age_seconds=-60.0)
     with store.needing(chain[:2]):
         collect(store, found)
     assert store.refs() == [chain[1], chain[0]]
@@ -238,3 +241,13 @@ def test_a_clock_that_jumps_makes_nothing_old(
     with store.clearing():
         monkeypatch.setattr(time, "time", lambda: real() + 365 * 86400)
         assert kinds(store, [], min_age_seconds=3600.0) == []
+
+
+def test_a_run_removes_what_killed_runs_left_of_themselves(store: Store) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    holder = Holder(token="t", beat=0, host=socket.gethostname(), pid=ended.pid)
+    store.backend.write("leases/.running/t/000001.json", holder.model_dump_json().encode())
+    with store.needing([]):
+        assert len(store.backend.files("leases")) == 1
+    assert store.backend.files("leases") == {}

@@ -277,7 +277,7 @@ def test_where_nothing_tells_the_champion_versions_are_named(promoted: Registry,
 
 @everywhere
 def test_garbage_collection_leaves_versions_alone(promoted: Registry, store: Store) -> None:
-    collect(store, garbage(store, [], in_use(store), min_age_seconds=-60.0))
+    collect(store, garbage(store, [], in_use(store.backend), min_age_seconds=-60.0))
     assert champion(promoted) == V3 and promoted.verify("safe", V3) is None
 
 
