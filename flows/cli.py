@@ -22,6 +22,7 @@ dr-irl worker
 import signal
 import sys
 import traceback
+from importlib.metadata import version
 from threading import Event
 from types import FrameType, TracebackType
 from typing import Annotated, Literal
@@ -61,10 +62,21 @@ Only = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dr-irl {version('dr-irl')}")
+        raise typer.Exit
+
+
 @app.callback()
-def configure(context: typer.Context) -> None:
+def configure(
+    context: typer.Context,
+    say_version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """Inverse reinforcement learning with dynamic reward scaling for LLM alignment."""
-    del context
+    del context, say_version
 
 
 @app.command()
