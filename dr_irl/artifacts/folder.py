@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _MOST_VANISHED = 10
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""So file systems answer that have no hard links, such as those of memory cards."""
 
 
 class FolderBackend:
@@ -207,6 +209,25 @@ def _in_its_folder(path: Path, write: Callable[[Path], T]) -> T:
 
 
 def _write_first(path: Path, content: bytes) -> bool:
+    """Create a file whole: whoever is killed leaves all of it or nothing under its name."""
+    aside = path.with_name(temporary_name(path.name))
+    try:
+        aside.write_bytes(content)
+        _flush(aside)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            return _write_first_in_place(path, content)
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def _write_first_in_place(path: Path, content: bytes) -> bool:
     try:
         with path.open("xb") as stream:
             stream.write(content)
