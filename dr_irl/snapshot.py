@@ -55,7 +55,7 @@ class Snapshot:
             header = parse_object(data[8 : 8 + int.from_bytes(data[:8], "little")])
             rest = parse_object(header["__metadata__"][_METADATA])
             return cls(step=rest["step"], tensors=tensors, state=rest["state"])
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CorruptArtifactError(
                 f"{len(data)} bytes are not a checkpoint ({error!r}); remove it to train from the first step"
             ) from error

@@ -69,7 +69,7 @@ def _require_known_format(content: bytes, uri: str) -> None:
         marker = parse_json(content)
         # Before there were formats the marker said 1.
         seen = int(marker["format"] if isinstance(marker, dict) else marker)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreError(
             f"cannot open the store {uri!r}: its {MARKER} says {content[:40]!r}; a store of this version has "
             f'{{"format": {FORMAT}}} there: if the folders beside it are a store, write that into it'

@@ -106,7 +106,7 @@ def _is_sound(folder: Path) -> bool:
                 raise CorruptArtifactError(f"{file} is not {entry.size} bytes long")
         if folder not in _VERIFIED:
             require_contents(folder, entries)
-    except (CorruptArtifactError, FileNotFoundError, ValueError) as error:
+    except (CorruptArtifactError, OSError, ValueError) as error:
         logger.warning("%s is damaged and fetched again: %s", folder, error)
         return False
     _VERIFIED.add(folder)
